@@ -1,0 +1,108 @@
+//! The admin port: `/livez`, `/readyz`, `/status`. Nothing can be changed here.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use crate::config::{Config, not_served};
+use crate::connection::Context;
+use crate::connection::limits::Limits;
+use crate::nats::status::Problem;
+use crate::secret::SecretFile;
+
+/// What the admin port knows.
+pub struct Admin {
+    pub config: Arc<Config>,
+    pub context: Arc<Context>,
+    pub limits: Arc<Limits>,
+    secrets: Vec<SecretFile>,
+}
+
+impl Admin {
+    #[must_use]
+    pub fn new(config: Arc<Config>, context: Arc<Context>, limits: Arc<Limits>) -> Arc<Self> {
+        let dir: &Path = &config.secrets_dir;
+        let secrets = config.spec.secret_refs();
+        let secrets =
+            secrets.into_iter().map(|(field, secret)| SecretFile::new(dir, field, secret)).collect();
+        Arc::new(Self { config, context, limits, secrets })
+    }
+
+    fn missing_secrets(&self) -> Vec<String> {
+        self.secrets.iter().filter_map(|file| file.load().err()).map(|missing| missing.to_string()).collect()
+    }
+
+    /// What keeps the gateway from serving, as far as it knows.
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.context.status.problems();
+        let unserved = not_served(&self.config.spec).into_iter();
+        problems.extend(
+            unserved.map(|error| Problem { reason: "NotServed".into(), message: format!("spec.{error}") }),
+        );
+        problems
+    }
+
+    /// Ready: NATS was reached once, nothing is missing, and the pod does not drain. A later outage of
+    /// NATS must not take every pod out of the service at once: it shows in `/status`.
+    fn why_not_ready(&self) -> Option<String> {
+        if self.context.drain.is_cancelled() {
+            return Some("draining".into());
+        }
+        if let Some(missing) = self.missing_secrets().first() {
+            return Some(format!("missing secret: {missing}"));
+        }
+        if let Some(problem) = self.problems().first() {
+            return Some(format!("{}: {}", problem.reason, problem.message));
+        }
+        (!self.context.status.was_reached()).then(|| "NATS was not reached yet".into())
+    }
+
+    fn status(&self) -> Value {
+        let status = &self.context.status;
+        let head = self.context.hub.head();
+        let last = status.last_sequence();
+        json!({
+            "name": self.config.name.to_string(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "ready": self.why_not_ready().is_none(),
+            "draining": self.context.drain.is_cancelled(),
+            "connections": self.limits.total(),
+            "nats": {"connected": status.is_connected()},
+            "stream": {
+                "name": self.config.stream_name(),
+                "epoch": self.context.hub.epoch().map(|epoch| epoch.to_string()),
+                "lastSequence": last,
+                "head": head,
+                "lag": last.saturating_sub(head),
+            },
+            "missingSecrets": self.missing_secrets(),
+            "problems": self.problems(),
+        })
+    }
+}
+
+/// The routes of the admin port.
+pub fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .with_state(admin)
+}
+
+async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.why_not_ready() {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn status(State(admin): State<Arc<Admin>>) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], Json(admin.status())).into_response()
+}

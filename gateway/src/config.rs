@@ -1,0 +1,178 @@
+//! The configuration: the `spec` of an `SseGateway`, read once, checked whole, without side effects.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use sse_crds::auth::Mode;
+use sse_crds::{FieldError, SseGatewaySpec};
+
+/// A configuration that passed every check.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub spec: SseGatewaySpec,
+    /// `<namespace>/<name>` of the gateway.
+    pub name: GatewayName,
+    pub secrets_dir: PathBuf,
+    /// Paths of fields that this version does not know; they are ignored.
+    pub unknown: Vec<String>,
+}
+
+/// `<namespace>/<name>`: owner of the stream, part of the token bucket's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayName {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for GatewayName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl std::str::FromStr for GatewayName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let label = |s: &str| {
+            (1..=63).contains(&s.len())
+                && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        match text.split_once('/') {
+            Some((namespace, name)) if label(namespace) && label(name) => {
+                Ok(Self { namespace: namespace.into(), name: name.into() })
+            }
+            _ => Err("must be <namespace>/<name>, each of a-z 0-9 -"),
+        }
+    }
+}
+
+/// Why a configuration can not be used. Names every wrong field that can be found at once.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {source}", path = path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{field}: {message}")]
+    Parse { field: String, message: String },
+    #[error("{}", list(.0))]
+    Fields(Vec<FieldError>),
+}
+
+fn list(errors: &[FieldError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be read, has a value of a wrong type, or a value that is not allowed.
+    pub fn load(file: &Path, secrets_dir: &Path, name: GatewayName) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
+        let (spec, unknown) = parse(&text)?;
+        let errors = spec.validate();
+        if !errors.is_empty() {
+            return Err(ConfigError::Fields(errors));
+        }
+        Ok(Self { spec, name, secrets_dir: secrets_dir.to_owned(), unknown })
+    }
+
+    /// Name of the stream that is the log.
+    #[must_use]
+    pub fn stream_name(&self) -> String {
+        format!("SSE_{}", self.spec.nats.subject_prefix)
+    }
+
+    /// Name of the bucket of single-use tokens.
+    #[must_use]
+    pub fn token_bucket(&self) -> String {
+        format!("SSE_tokens_{}_{}", self.name.namespace, self.name.name)
+    }
+}
+
+fn parse(text: &str) -> Result<(SseGatewaySpec, Vec<String>), ConfigError> {
+    // Through a JSON value: the error then carries the path of the field, not a line of YAML.
+    let value: serde_json::Value = serde_saphyr::from_str(text)
+        .map_err(|error| ConfigError::Parse { field: "the file".into(), message: error.to_string() })?;
+    let mut unknown = Vec::new();
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&value, &mut track);
+    let spec = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
+    match spec {
+        Ok(spec) => Ok((spec, unknown)),
+        Err(error) => {
+            let message = serde_json::Error::to_string(&error);
+            Err(ConfigError::Parse { field: track.path().to_string(), message })
+        }
+    }
+}
+
+/// Settings that the resource knows and this version does not serve yet. Each keeps the gateway
+/// unready: silently doing less than was declared would be worse.
+#[must_use]
+pub fn not_served(spec: &SseGatewaySpec) -> Vec<FieldError> {
+    let mut found = Vec::new();
+    let mut add = |on: bool, field: &str, instead: &str| {
+        if on {
+            let message = format!("is not served by this version: {instead}");
+            found.push(FieldError { field: field.into(), message });
+        }
+    };
+    for (i, issuer) in spec.auth.issuers.iter().enumerate() {
+        add(issuer.jwks_uri.is_some(), &format!("auth.issuers[{i}].jwksUri"), "use keySecretRef");
+    }
+    add(spec.auth.modes.contains(&Mode::Cookie), "auth.modes", "use Token or Bearer");
+    add(!spec.replay.enabled, "replay.enabled", "leave it true");
+    add(spec.replay.history.is_some(), "replay.history", "leave it out");
+    let per_subject = spec.nats.stream.max_messages_per_subject.is_some();
+    add(per_subject, "nats.stream.maxMessagesPerSubject", "leave it out");
+    add(!spec.topics.auto_join.is_empty(), "topics.autoJoin", "leave it empty");
+    add(spec.publish.enabled, "publish.enabled", "publish to NATS");
+    add(spec.platform_broadcast.enabled, "platformBroadcast.enabled", "leave it false");
+    add(!spec.cors.allowed_origins.is_empty(), "cors.allowedOrigins", "serve the page from the same origin");
+    add(!spec.tls.secret_name.is_empty(), "tls.secretName", "end TLS in front of the gateway");
+    add(spec.console.enabled, "console.enabled", "leave it false");
+    add(!spec.telemetry.otlp_endpoint.is_empty(), "telemetry.otlpEndpoint", "leave it empty");
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "
+nats: {url: 'nats://nats:4222'}
+auth:
+  issuers: [{issuer: demo, keySecretRef: {name: jwt, key: key}, algorithms: [HS256]}]
+";
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let (spec, unknown) = parse(GOOD).expect("a good file");
+        assert_eq!(spec.limits.connection_buffer_size, 100);
+        assert!(unknown.is_empty());
+        assert!(spec.validate().is_empty());
+        assert!(not_served(&spec).is_empty());
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_by_its_path() {
+        let text = format!("{GOOD}\nstream: {{heartbeatIntervalSeconds: often}}");
+        let error = parse(&text).expect_err("a string is no number").to_string();
+        assert!(error.starts_with("stream.heartbeatIntervalSeconds: "), "{error}");
+    }
+
+    #[test]
+    fn unknown_fields_are_collected() {
+        let (_, unknown) = parse(&format!("{GOOD}\nstream: {{heartbeat: 5}}")).expect("a good file");
+        assert_eq!(unknown, ["stream.heartbeat"]);
+    }
+
+    #[test]
+    fn what_is_not_served_is_said() {
+        let (spec, _) = parse(&format!("{GOOD}\ntls: {{secretName: cert}}")).expect("a good file");
+        assert_eq!(not_served(&spec)[0].field, "tls.secretName");
+    }
+}

@@ -1,0 +1,208 @@
+//! What waits to be written to one connection: bounded, filled by the hub, emptied by whatever
+//! writes the connection.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sse_crds::delivery::OverflowPolicy;
+use tokio::sync::Notify;
+
+use crate::cursor::Cursor;
+use crate::event::Delivery;
+use crate::wire::Reset;
+
+/// The bounded queue of one connection.
+pub struct Outbox {
+    state: Mutex<State>,
+    wake: Notify,
+    capacity: usize,
+    policy: OverflowPolicy,
+}
+
+struct State {
+    queue: VecDeque<Item>,
+    mode: Mode,
+    overflowed: bool,
+}
+
+/// Something to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    Event(Arc<Delivery>),
+    /// The log is not what it was: tell the client, and go on from the position.
+    Reset(Reset, Cursor),
+}
+
+/// How a connection gets its events. What is in the queue comes first in either mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// The hub offers them.
+    Live,
+    /// It fetches those after this sequence itself.
+    Behind(u64),
+}
+
+/// What the writer does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    Write(Vec<Item>),
+    /// Fetch what comes after this sequence.
+    Fetch(u64),
+    /// Nothing until [`Outbox::woken`].
+    Wait,
+    /// The buffer was full, and the policy is to end the stream.
+    Overflow,
+}
+
+impl Outbox {
+    #[must_use]
+    pub fn new(capacity: usize, policy: OverflowPolicy) -> Arc<Self> {
+        let state = State { queue: VecDeque::new(), mode: Mode::Live, overflowed: false };
+        Arc::new(Self { state: Mutex::new(state), wake: Notify::new(), capacity, policy })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Events that may wait.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Takes an event, or lets the connection fall behind: the hub never waits.
+    pub fn offer(&self, delivery: &Arc<Delivery>) {
+        let mut state = self.state();
+        if state.mode != Mode::Live {
+            return;
+        }
+        if state.queue.len() >= self.capacity {
+            match self.policy {
+                OverflowPolicy::CatchUp => state.mode = Mode::Behind(delivery.sequence - 1),
+                OverflowPolicy::Disconnect => state.overflowed = true,
+                OverflowPolicy::DropOldest => {
+                    state.queue.pop_front();
+                    state.queue.push_back(Item::Event(delivery.clone()));
+                }
+            }
+        } else {
+            state.queue.push_back(Item::Event(delivery.clone()));
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// The log is another one, or lost its beginning: tells the client and goes live.
+    pub fn reset(&self, reason: Reset, position: Cursor) {
+        let mut state = self.state();
+        state.mode = Mode::Live;
+        state.queue.push_back(Item::Reset(reason, position));
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Begins behind, after a sequence.
+    pub fn fall_behind(&self, after: u64) {
+        self.state().mode = Mode::Behind(after);
+    }
+
+    /// Whether the connection still is behind exactly there: a reset may have come between.
+    #[must_use]
+    pub fn is_behind(&self, after: u64) -> bool {
+        self.state().mode == Mode::Behind(after)
+    }
+
+    /// Moves on from `after`; `false` when a reset came between, and what was fetched is void.
+    pub fn progress(&self, after: u64, position: u64) -> bool {
+        self.change(after, Mode::Behind(position))
+    }
+
+    /// Becomes live; `false` when a reset came between.
+    pub fn go_live(&self, after: u64) -> bool {
+        self.change(after, Mode::Live)
+    }
+
+    fn change(&self, after: u64, mode: Mode) -> bool {
+        let mut state = self.state();
+        let same = state.mode == Mode::Behind(after);
+        if same {
+            state.mode = mode;
+        }
+        same
+    }
+
+    /// What to do now. Takes what waits.
+    #[must_use]
+    pub fn next(&self) -> Next {
+        let mut state = self.state();
+        if state.overflowed {
+            return Next::Overflow;
+        }
+        if !state.queue.is_empty() {
+            return Next::Write(state.queue.drain(..).collect());
+        }
+        match state.mode {
+            Mode::Live => Next::Wait,
+            Mode::Behind(after) => Next::Fetch(after),
+        }
+    }
+
+    /// Returns when there may be something to do.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Epoch;
+    use crate::wire;
+
+    fn event(sequence: u64) -> Arc<Delivery> {
+        Arc::new(Delivery { sequence, frame: wire::heartbeat(), complete: false })
+    }
+
+    fn sequences(next: &Next) -> Vec<u64> {
+        let Next::Write(items) = next else { panic!("{next:?}") };
+        let sequence = |item: &Item| match item {
+            Item::Event(delivery) => Some(delivery.sequence),
+            Item::Reset(..) => None,
+        };
+        items.iter().filter_map(sequence).collect()
+    }
+
+    fn filled(policy: OverflowPolicy) -> Arc<Outbox> {
+        let outbox = Outbox::new(3, policy);
+        [10, 20, 30, 40, 50].into_iter().for_each(|sequence| outbox.offer(&event(sequence)));
+        outbox
+    }
+
+    #[test]
+    fn a_full_buffer_catches_up_from_right_after_what_it_holds() {
+        let outbox = filled(OverflowPolicy::CatchUp);
+        assert_eq!(sequences(&outbox.next()), [10, 20, 30]);
+        assert_eq!(outbox.next(), Next::Fetch(39));
+        assert!(outbox.go_live(39));
+        assert_eq!(outbox.next(), Next::Wait);
+    }
+
+    #[test]
+    fn the_other_policies() {
+        assert_eq!(sequences(&filled(OverflowPolicy::DropOldest).next()), [30, 40, 50]);
+        assert_eq!(filled(OverflowPolicy::Disconnect).next(), Next::Overflow);
+    }
+
+    #[test]
+    fn a_reset_voids_what_is_being_fetched() {
+        let outbox = Outbox::new(3, OverflowPolicy::CatchUp);
+        outbox.fall_behind(7);
+        let position = Cursor::new(Epoch(2), 0);
+        outbox.reset(Reset::Epoch, position);
+        assert!(!outbox.progress(7, 9));
+        assert!(!outbox.go_live(7));
+        assert_eq!(outbox.next(), Next::Write(vec![Item::Reset(Reset::Epoch, position)]));
+        assert_eq!(outbox.next(), Next::Wait);
+    }
+}

@@ -1,0 +1,94 @@
+//! Errors as a client sees them: RFC 9457, before the first byte of a stream.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::auth::Unauthorized;
+use crate::auth::jwt::VerifyError;
+use crate::connection::limits::Full;
+use crate::token::TokenError;
+
+/// An error answer. The detail holds nothing of a credential.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+    retry_after: Option<u32>,
+}
+
+impl Problem {
+    #[must_use]
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), retry_after: None }
+    }
+
+    /// Something that passes: the client comes back after some seconds, not all at once.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        let retry_after = Some(rand::random_range(1..=5));
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail: detail.into(), retry_after }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl From<Unauthorized> for Problem {
+    fn from(error: Unauthorized) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, error.to_string())
+    }
+}
+
+impl From<VerifyError> for Problem {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Unauthorized(error) => error.into(),
+            // Which secret is missing is for the operator of the gateway, in /status.
+            VerifyError::Key(_) | VerifyError::BadKey { .. } => {
+                Self::unavailable("The key of the issuer is not available.")
+            }
+        }
+    }
+}
+
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Unauthorized(error) => error.into(),
+            TokenError::Unavailable => Self::unavailable("NATS did not answer in time."),
+        }
+    }
+}
+
+impl From<Full> for Problem {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::User => Self {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                detail: full.to_string(),
+                retry_after: Some(rand::random_range(5..=15)),
+            },
+            Full::Pod => Self::unavailable(full.to_string()),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `POST {base}/token`: a JWT in, a single-use token out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::Gateway;
+use super::problem::Problem;
+use crate::token;
+
+pub async fn mint(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let identity = gateway.bearer(&headers)?;
+    gateway.check_open()?;
+    let bucket =
+        gateway.context.status.bucket().ok_or_else(|| Problem::unavailable("NATS was not reached yet."))?;
+    let ttl = Duration::from_secs(gateway.config.spec.token.ttl_seconds.into());
+    let token = token::mint(&bucket, &identity, ttl).await?;
+    let headers = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "application/json")];
+    Ok((headers, json!({ "token": token }).to_string()).into_response())
+}

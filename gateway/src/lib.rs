@@ -1,0 +1,29 @@
+//! The data plane: a pod that authenticates browsers and streams to each of them the events that
+//! services publish to NATS for its tenant and user.
+//!
+//! The way of an event: [`nats::feed`] receives it and checks that its sequence is the next (a gap:
+//! [`nats::log`] fills it first, later ones wait) → [`hub`] puts it into the ring and finds who
+//! listens → [`event`] understands or refuses it, [`wire`] makes one frame for all → each
+//! [`connection::outbox`] takes a reference → [`connection`] writes it → the socket.
+//!
+//! The way of a connection: [`http::listener`] → route → [`auth`] or [`token`] →
+//! [`connection::limits`] → head and `:connected` → registered in the [`hub`] at a known sequence →
+//! replay from ring or log up to it → live → (slow: catch up, which is replay again) → the client's
+//! leave, a deadline, or [`drain`](connection::End::Drain): released once.
+//!
+//! Dependencies point one way: HTTP knows the hub, the hub knows no HTTP.
+
+pub mod admin;
+pub mod auth;
+pub mod config;
+pub mod connection;
+pub mod cursor;
+pub mod event;
+pub mod http;
+pub mod hub;
+pub mod logs;
+pub mod nats;
+pub mod secret;
+pub mod subject;
+pub mod token;
+pub mod wire;

@@ -1,0 +1,242 @@
+//! `sse-gateway`: arguments → configuration → logs → NATS → serve → drain.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+use sse_gateway::admin::{self, Admin};
+use sse_gateway::auth::jwt::Verifier;
+use sse_gateway::config::{Config, GatewayName};
+use sse_gateway::connection::limits::Limits;
+use sse_gateway::connection::{self, drained};
+use sse_gateway::event::Rules;
+use sse_gateway::http::{self, Gateway, listener};
+use sse_gateway::hub::Hub;
+use sse_gateway::nats::feed::Feed;
+use sse_gateway::nats::log::Log;
+use sse_gateway::nats::status::Status;
+use sse_gateway::{logs, nats};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+/// Pods go on accepting for this long after SIGTERM: the endpoint's removal takes a moment to spread.
+const ENDPOINT_GRACE: Duration = Duration::from_secs(3);
+/// After the window, streams that still did not end are cut.
+const LAST_CALL: Duration = Duration::from_secs(5);
+
+#[derive(Parser)]
+#[command(version, about = "Streams the events of NATS to browsers, as Server-Sent Events.")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Option<Serve>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks a configuration and names every field that is wrong.
+    Check {
+        /// The configuration: the `spec` of an `SseGateway`.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Serve {
+    /// The configuration: the `spec` of an `SseGateway`.
+    #[arg(long)]
+    config: PathBuf,
+    /// Address of the public port.
+    #[arg(long, default_value = "[::]:8080")]
+    listen: SocketAddr,
+    /// Address of the admin port.
+    #[arg(long, default_value = "[::]:9090")]
+    admin_listen: SocketAddr,
+    /// Where secrets are: `<dir>/<secret>/<key>`.
+    #[arg(long, default_value = "/etc/sse-gateway/secrets")]
+    secrets_dir: PathBuf,
+    /// `<namespace>/<name>` of the gateway.
+    #[arg(long, default_value = "default/gateway")]
+    name: GatewayName,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match (cli.command, cli.serve) {
+        (Some(Command::Check { config }), _) => check(&config),
+        (None, Some(serve)) => run(serve),
+        (None, None) => Err(anyhow::anyhow!("--config is missing; see --help")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(file: &std::path::Path) -> Result<()> {
+    let name = GatewayName { namespace: "default".into(), name: "gateway".into() };
+    let config = Config::load(file, std::path::Path::new("."), name)?;
+    let unserved = sse_gateway::config::not_served(&config.spec).into_iter().map(|error| error.to_string());
+    let unknown = config.unknown.iter().map(|field| format!("{field}: there is no such field"));
+    let wrong: Vec<String> = unknown.chain(unserved).collect();
+    anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    println!("{} is good.", file.display());
+    Ok(())
+}
+
+fn run(args: Serve) -> Result<()> {
+    let config = Config::load(&args.config, &args.secrets_dir, args.name.clone())?;
+    logs::start(&config.spec.logging);
+    for field in &config.unknown {
+        warn!(%field, "The configuration has a field that this version does not know.");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(&args, Arc::new(config)))
+}
+
+async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
+    let files = raise_open_files(config.spec.limits.max_connections_per_pod);
+    let public = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
+    let private = TcpListener::bind(args.admin_listen)
+        .await
+        .with_context(|| format!("--admin-listen {}", args.admin_listen))?;
+    let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let drain = CancellationToken::new();
+    let stop = CancellationToken::new();
+    let connections = TaskTracker::new();
+    let streams = TaskTracker::new();
+
+    let parts = tokio::select! {
+        parts = connect(&config, &drain) => parts?,
+        _ = signals.0.recv() => return Ok(()),
+        _ = signals.1.recv() => return Ok(()),
+    };
+    let Parts { context, feed } = parts;
+    let limits = Limits::new(config.spec.limits.max_connections_per_user, files);
+    let admin = Admin::new(config.clone(), context.clone(), limits.clone());
+    let gateway = Arc::new(Gateway {
+        verifier: Verifier::new(&config.spec.auth, &config.secrets_dir),
+        limits,
+        context,
+        streams: streams.clone(),
+        config: config.clone(),
+    });
+    let feed = tokio::spawn(feed.run(stop.clone()));
+    let public_addr = public.local_addr()?;
+    let admin_server =
+        tokio::spawn(listener::serve(private, admin::router(admin), stop.clone(), connections.clone()));
+    let server =
+        tokio::spawn(listener::serve(public, http::router(gateway), stop.clone(), connections.clone()));
+    info!(name = %config.name, listen = %public_addr, admin = %args.admin_listen, "The gateway serves.");
+
+    tokio::select! {
+        _ = signals.0.recv() => {}
+        _ = signals.1.recv() => {}
+    }
+    let window = Duration::from_secs(config.spec.drain.window_seconds.into());
+    info!(streams = streams.len(), ?window, "Draining; a second signal ends at once.");
+    tokio::select! {
+        () = wind_down(&drain, &streams, window) => {}
+        _ = signals.0.recv() => warn!("Ended at once."),
+        _ = signals.1.recv() => warn!("Ended at once."),
+    }
+    stop.cancel();
+    connections.close();
+    let ended = async {
+        let _ = tokio::join!(feed, admin_server, server);
+        connections.wait().await;
+    };
+    if tokio::time::timeout(LAST_CALL, ended).await.is_err() {
+        warn!("Some connections did not end in time.");
+    }
+    info!("The gateway has ended.");
+    Ok(())
+}
+
+/// Unready first, a moment for the endpoints, then every stream at its own time within the window.
+async fn wind_down(drain: &CancellationToken, streams: &TaskTracker, window: Duration) {
+    drain.cancel();
+    let grace = async {
+        if streams.is_empty() {
+            return;
+        }
+        sleep(ENDPOINT_GRACE).await;
+    };
+    let (ended, ()) = tokio::join!(drained(streams, ENDPOINT_GRACE + window + LAST_CALL), grace);
+    if !ended {
+        warn!(streams = streams.len(), "Some streams did not end in the window.");
+    }
+}
+
+struct Parts {
+    context: Arc<connection::Context>,
+    feed: Feed,
+}
+
+/// Starts the connection to NATS. A missing secret is waited for: the pod heals when it appears.
+async fn connect(config: &Arc<Config>, drain: &CancellationToken) -> Result<Parts> {
+    let link = loop {
+        match nats::connect(config).await {
+            Ok(link) => break link,
+            Err(error @ nats::ConnectError::Secret(_)) => {
+                warn!(%error, "A secret is missing; waiting for it.");
+                sleep(Duration::from_secs(2)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let spec = &config.spec;
+    let prefix = spec.nats.subject_prefix.clone();
+    let rules = Rules {
+        default_event_type: spec.stream.default_event_type.clone(),
+        max_payload: usize::try_from(spec.limits.max_payload_bytes).unwrap_or(usize::MAX),
+    };
+    let hub = Hub::new(prefix.clone(), rules);
+    let jetstream = async_nats::jetstream::new(link.client.clone());
+    let log = Arc::new(Log::new(link.client.clone(), jetstream, config.stream_name(), &prefix));
+    let status = Arc::new(Status::default());
+    let pod = std::env::var("POD_NAME").unwrap_or_else(|_| format!("{:08x}", rand::random::<u32>()));
+    let pod =
+        sse_gateway::subject::Token::encode(&pod).map_or_else(|_| "pod".into(), |token| token.to_string());
+    let feed = Feed::new(link, config.clone(), hub.clone(), log.clone(), status.clone(), pod);
+    let context = Arc::new(connection::Context {
+        hub,
+        log,
+        status,
+        drain: drain.clone(),
+        drain_window: Duration::from_secs(spec.drain.window_seconds.into()),
+        heartbeat: Duration::from_secs(spec.stream.heartbeat_interval_seconds.into()),
+        max_replay: spec.replay.max_replay_events.into(),
+        retry_ms: spec.stream.retry_ms.unwrap_or(1000),
+    });
+    Ok(Parts { context, feed })
+}
+
+/// Raises the open-file limit to the hard one; answers how many streams fit under it.
+fn raise_open_files(wanted: u32) -> u32 {
+    /// Files that are no streams: listeners, NATS, secrets, probes.
+    const SPARE: u64 = 200;
+    let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    let fit = u32::try_from(limit.saturating_sub(SPARE)).unwrap_or(u32::MAX);
+    if fit < wanted {
+        warn!(
+            limit,
+            wanted, fit, "The open-file limit is too small for limits.maxConnectionsPerPod; lowered it."
+        );
+    }
+    fit.min(wanted)
+}

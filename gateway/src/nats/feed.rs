@@ -1,0 +1,349 @@
+//! The live feed: one subscription to `<prefix>-live.>`, made contiguous.
+//!
+//! NATS republishes what it stored at most once, so a message can be missing. Each carries its
+//! sequence: a loss shows at the next message, and where none follows at the check of the leader's
+//! last sequence every second. What is missing is read from the log before anything later enters the
+//! hub; meanwhile later messages wait in the subscription, which is bounded.
+//!
+//! After each connect the seam is an acknowledged publish into the stream on this connection:
+//! everything stored after it comes through the subscription, everything before it is in the log.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_nats::Subscriber;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::stream::Info;
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::log::Log;
+use super::provision::{self, Facts, ProvisionError};
+use super::status::Status;
+use super::{Link, LinkState};
+use crate::config::Config;
+use crate::event::{Entry, Message, Source};
+use crate::hub::Hub;
+
+/// How often the leader is asked for its last sequence.
+const TAIL_CHECK: Duration = Duration::from_secs(1);
+/// How long NATS may take for one answer.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// Seams leave a message each in the log: a flapping connection makes at most one in this time.
+const SEAM_PACE: Duration = Duration::from_secs(10);
+/// Sequences that are read at once when the feed is repaired.
+const REPAIR: u64 = 1024;
+/// Wait before what failed is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Feeds the hub, for the life of the process.
+pub struct Feed {
+    link: Link,
+    jetstream: Context,
+    config: Arc<Config>,
+    hub: Arc<Hub>,
+    log: Arc<Log>,
+    status: Arc<Status>,
+    /// Token of the subject that this pod's seams have.
+    pod: String,
+    subscriber: Option<Subscriber>,
+    /// Up to here the log was read: live messages below it come twice.
+    repaired: u64,
+    last_seam: Option<Instant>,
+    /// Last sequence at the leader, at the last check.
+    seen_at_leader: u64,
+}
+
+/// What the leader says of the stream.
+enum Tail {
+    At(Box<Info>),
+    Gone,
+    Unknown,
+}
+
+/// Why the feed has to be established again.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
+    #[error("the log could not be read: {0}")]
+    Log(#[from] super::log::LogError),
+    #[error("{0}")]
+    Nats(String),
+    #[error("the connection was made anew")]
+    Reconnected,
+    #[error("the stream is another one")]
+    Remade,
+}
+
+impl Feed {
+    pub fn new(
+        link: Link,
+        config: Arc<Config>,
+        hub: Arc<Hub>,
+        log: Arc<Log>,
+        status: Arc<Status>,
+        pod: String,
+    ) -> Self {
+        let jetstream = async_nats::jetstream::new(link.client.clone());
+        Self {
+            link,
+            jetstream,
+            config,
+            hub,
+            log,
+            status,
+            pod,
+            subscriber: None,
+            repaired: 0,
+            last_seam: None,
+            seen_at_leader: 0,
+        }
+    }
+
+    /// Runs until it is cancelled.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = self.keep_going() => {}
+        }
+    }
+
+    async fn keep_going(&mut self) {
+        loop {
+            let generation = self.connected().await;
+            let broken = match self.establish().await {
+                Ok(()) => {
+                    self.clear_problems();
+                    self.status.set_connected(true);
+                    self.follow(generation).await
+                }
+                Err(broken) => broken,
+            };
+            if let Broken::Provision(error) = &broken {
+                self.status.set_problem(error.reason(), error.to_string());
+            }
+            match broken {
+                Broken::Reconnected => {}
+                Broken::Remade => sleep(AGAIN / 5).await,
+                broken => {
+                    self.status.set_connected(false);
+                    warn!(reason = %broken, "The live feed is interrupted.");
+                    sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    fn clear_problems(&self) {
+        ["StreamOwned", "StreamMissing", "StreamUnsuitable", "StreamError"]
+            .into_iter()
+            .for_each(|reason| self.status.clear_problem(reason));
+    }
+
+    /// Waits for a connection; handshakes are refused meanwhile.
+    async fn connected(&mut self) -> u64 {
+        loop {
+            let LinkState { connected, generation } = self.link.state.borrow_and_update().clone();
+            if connected {
+                return generation;
+            }
+            self.status.set_connected(false);
+            if self.link.state.changed().await.is_err() {
+                // The client has ended, which only happens with the process.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Stream, bucket, subscription, seam; then everything up to the seam is in the hub.
+    async fn establish(&mut self) -> Result<(), Broken> {
+        let facts = within(provision::stream(&self.jetstream, &self.config)).await??;
+        let bucket = within(provision::bucket(&self.jetstream, &self.config)).await??;
+        self.status.set_bucket(bucket);
+        if self.subscriber.is_none() {
+            let subject = format!("{}-live.>", self.config.spec.nats.subject_prefix);
+            let subscriber = self.link.client.subscribe(subject).await;
+            self.subscriber = Some(subscriber.map_err(|error| Broken::Nats(error.to_string()))?);
+        }
+        let seam = self.seam(&facts).await?;
+        match self.hub.epoch() {
+            None => {
+                info!(epoch = %facts.epoch, sequence = seam, "The live feed begins.");
+                self.hub.begin(facts.epoch, seam);
+            }
+            Some(known) if facts.epoch != known || seam < self.hub.head() => {
+                let epoch = within(provision::renew(&self.jetstream, &self.config, &facts, known)).await??;
+                warn!(%known, %epoch, "The log was made anew; open streams are told.");
+                self.log.forget();
+                (self.repaired, self.seen_at_leader) = (0, 0);
+                self.hub.begin(epoch, seam);
+            }
+            Some(_) => self.repair(seam).await?,
+        }
+        self.look_at(&facts.info, seam);
+        Ok(())
+    }
+
+    /// A sequence up to which the log has everything that this subscription may have missed.
+    async fn seam(&mut self, facts: &Facts) -> Result<u64, Broken> {
+        if self.last_seam.is_some_and(|at| at.elapsed() < SEAM_PACE) {
+            return Ok(facts.info.state.last_sequence);
+        }
+        self.last_seam = Some(Instant::now());
+        let subject = format!("{}._sys.{}", self.config.spec.nats.subject_prefix, self.pod);
+        let acknowledged = async {
+            let published = self.jetstream.publish(subject, "".into()).await;
+            published.map_err(|e| Broken::Nats(e.to_string()))?.await.map_err(|e| Broken::Nats(e.to_string()))
+        };
+        Ok(within(acknowledged).await??.sequence)
+    }
+
+    /// Follows the feed until it has to be established again.
+    async fn follow(&mut self, generation: u64) -> Broken {
+        let Some(mut subscriber) = self.subscriber.take() else {
+            return Broken::Nats("there is no subscription".into());
+        };
+        let mut ticks = interval(TAIL_CHECK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tail: Option<BoxFuture<'static, Tail>> = None;
+        let broken = loop {
+            let step = tokio::select! {
+                biased;
+                changed = self.link.state.changed() => {
+                    let state = self.link.state.borrow().clone();
+                    self.status.set_connected(state.connected);
+                    if changed.is_err() || state.generation != generation { Err(Broken::Reconnected) } else { Ok(()) }
+                }
+                answer = async { match tail.as_mut() { Some(tail) => tail.await, None => std::future::pending().await } } => {
+                    tail = None;
+                    self.check_tail(answer).await
+                }
+                message = subscriber.next() => match message {
+                    Some(message) => self.receive(message).await,
+                    None => Err(Broken::Nats("the subscription ended".into())),
+                },
+                _ = ticks.tick(), if tail.is_none() => {
+                    tail = Some(self.ask_tail().boxed());
+                    Ok(())
+                }
+            };
+            if let Err(broken) = step {
+                break broken;
+            }
+        };
+        self.subscriber = Some(subscriber);
+        broken
+    }
+
+    fn ask_tail(&self) -> impl Future<Output = Tail> + 'static {
+        let (jetstream, name) = (self.jetstream.clone(), self.config.stream_name());
+        async move {
+            match timeout(DEADLINE, jetstream.get_stream(name)).await {
+                Ok(Ok(stream)) => Tail::At(Box::new(stream.cached_info().clone())),
+                Ok(Err(error)) if provision::is_not_found(&error) => Tail::Gone,
+                _ => Tail::Unknown,
+            }
+        }
+    }
+
+    /// Compares what the leader has with what came. Nothing else would show that the last message
+    /// before a silence was lost. What the leader had at the last check has had time to come; what it
+    /// has now may still be on its way.
+    async fn check_tail(&mut self, tail: Tail) -> Result<(), Broken> {
+        let info = match tail {
+            Tail::At(info) => info,
+            Tail::Gone => return Err(Broken::Remade),
+            Tail::Unknown => return Ok(()),
+        };
+        let last = info.state.last_sequence;
+        self.look_at(&info, last);
+        let epoch = info.config.metadata.get("epoch").map(String::as_str);
+        let known = self.hub.epoch().map(|epoch| epoch.to_string());
+        if last < self.hub.head() || epoch.is_some_and(|epoch| Some(epoch) != known.as_deref()) {
+            return Err(Broken::Remade);
+        }
+        let due = std::mem::replace(&mut self.seen_at_leader, last);
+        self.repair(due).await
+    }
+
+    fn look_at(&self, info: &Info, last: u64) {
+        self.status.set_last_sequence(last);
+        if info.state.messages > 0 {
+            let since = SystemTime::from(info.state.first_timestamp);
+            self.status.set_span(SystemTime::now().duration_since(since).unwrap_or_default());
+        }
+    }
+
+    async fn receive(&mut self, message: async_nats::Message) -> Result<(), Broken> {
+        let Some(message) = self.stored(message) else { return Ok(()) };
+        let (sequence, head) = (message.sequence, self.hub.head());
+        if sequence <= head {
+            // Read from the log already; or the log counts from the beginning again.
+            return if sequence <= self.repaired { Ok(()) } else { self.look_back().await };
+        }
+        if sequence > head + 1 {
+            self.repair(sequence - 1).await?;
+        }
+        self.hub.push(Entry::new(message));
+        Ok(())
+    }
+
+    /// A message of the feed, under the subject that it was published to.
+    fn stored(&self, message: async_nats::Message) -> Option<Message> {
+        let headers = message.headers?;
+        let sequence = headers.get_last("Nats-Sequence")?.as_str().parse().ok()?;
+        let prefix = &self.config.spec.nats.subject_prefix;
+        let rest = message.subject.strip_prefix(prefix.as_str())?.strip_prefix("-live.")?;
+        let subject = format!("{prefix}.{rest}").into();
+        Some(Message::new(sequence, subject, &headers, message.payload, Source::Annotated))
+    }
+
+    /// A sequence that came before, out of the blue: does the log count from the beginning again?
+    async fn look_back(&mut self) -> Result<(), Broken> {
+        match self.ask_tail().await {
+            Tail::At(info) if info.state.last_sequence >= self.hub.head() => Ok(()),
+            Tail::At(_) | Tail::Gone => Err(Broken::Remade),
+            Tail::Unknown => Err(Broken::Nats("the leader did not answer".into())),
+        }
+    }
+
+    /// Reads what is missing up to `upto` from the log, into the hub.
+    async fn repair(&mut self, upto: u64) -> Result<(), Broken> {
+        let head = self.hub.head();
+        if upto <= head {
+            return Ok(());
+        }
+        let mut count = 0;
+        let mut next = head + 1;
+        while next <= upto {
+            let end = upto.min(next + REPAIR - 1);
+            let page = self.log.read(next, end).await?;
+            if let Some(first) = page.trimmed_to {
+                warn!(
+                    from = next,
+                    first, "The log was trimmed before it could be read; open streams are told."
+                );
+                self.hub.trimmed(first);
+            }
+            let head = self.hub.head();
+            count += page.entries.len();
+            page.entries
+                .into_iter()
+                .filter(|e| e.message.sequence > head)
+                .for_each(|entry| self.hub.push(entry));
+            self.hub.skip_to(end);
+            next = self.hub.head() + 1;
+        }
+        self.repaired = upto;
+        tracing::debug!(count, upto, "Repaired the live feed from the log.");
+        Ok(())
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> Result<T, Broken> {
+    timeout(DEADLINE, future).await.map_err(|_| Broken::Nats("NATS did not answer in time".into()))
+}

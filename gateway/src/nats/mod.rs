@@ -1,0 +1,128 @@
+//! The connection to NATS: one per pod, made again for ever.
+//!
+//! [`provision`] makes the stream and the token bucket, [`feed`] turns the republished messages into
+//! a contiguous sequence, [`log`] reads what the feed or a client missed.
+
+pub mod feed;
+pub mod log;
+pub mod provision;
+pub mod status;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_nats::{Client, ConnectOptions, Event};
+use sse_crds::SecretKeyRef;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::secret::{Missing, SecretFile};
+
+/// Live messages that may wait while a gap is filled from the log. More are dropped by the client
+/// library, and found missing at the next message or tail check.
+const FEED_CAPACITY: usize = 65_536;
+/// Longest wait between two attempts to reach NATS.
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
+
+/// State of the connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkState {
+    pub connected: bool,
+    /// Grows with each connection that is made.
+    pub generation: u64,
+}
+
+/// The connection and its state.
+#[derive(Clone)]
+pub struct Link {
+    pub client: Client,
+    pub state: watch::Receiver<LinkState>,
+}
+
+/// Why the connection can not even be attempted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("{0}")]
+    Secret(#[from] Missing),
+    #[error("nats.url: {0}")]
+    Url(#[from] async_nats::ConnectError),
+    #[error("nats.credentialsSecretRef: the content is not a NATS credentials file")]
+    Credentials,
+}
+
+/// Starts the connection, which then keeps itself up. Returns before NATS was reached.
+///
+/// # Errors
+///
+/// When a secret is missing or the configuration can not be used.
+pub async fn connect(config: &Config) -> Result<Link, ConnectError> {
+    let nats = &config.spec.nats;
+    let (sender, state) = watch::channel(LinkState::default());
+    let sender = Arc::new(sender);
+    let mut options = ConnectOptions::new()
+        .name(format!("sse-gateway {}", config.name))
+        .retry_on_initial_connect()
+        .max_reconnects(None)
+        .subscription_capacity(FEED_CAPACITY)
+        .ping_interval(Duration::from_secs(10))
+        .request_timeout(Some(Duration::from_secs(5)))
+        .reconnect_delay_callback(|attempt| {
+            let step =
+                Duration::from_millis(50) * 2u32.saturating_pow(attempt.min(8).try_into().unwrap_or(8));
+            step.min(MAX_RECONNECT_DELAY).mul_f64(0.5 + rand::random::<f64>() / 2.0)
+        })
+        .event_callback(move |event| {
+            let sender = sender.clone();
+            async move { note(&sender, &event) }
+        });
+    let secret = |field: &str, secret: &SecretKeyRef| {
+        SecretFile::new(&config.secrets_dir, field.into(), secret.clone())
+    };
+    if let Some(reference) = &nats.credentials_secret_ref {
+        let content = secret("nats.credentialsSecretRef", reference).load()?;
+        let text = std::str::from_utf8(&content).map_err(|_| ConnectError::Credentials)?;
+        options = options.credentials(text).map_err(|_| ConnectError::Credentials)?;
+    }
+    if let Some(reference) = &nats.tls.ca_secret_ref {
+        let file = secret("nats.tls.caSecretRef", reference);
+        file.load()?;
+        options = options.add_root_certificates(file.path().to_owned());
+    }
+    if let Some(reference) = &nats.tls.cert_secret_ref {
+        let path = |key: &str| Path::new(&config.secrets_dir).join(&reference.name).join(key);
+        options = options.add_client_certificate(path("tls.crt"), path("tls.key"));
+    }
+    let servers: Vec<String> = nats.url.split(',').map(str::to_owned).collect();
+    let client = options.connect(servers).await?;
+    Ok(Link { client, state })
+}
+
+fn note(sender: &watch::Sender<LinkState>, event: &Event) {
+    match event {
+        Event::Connected => {
+            sender.send_modify(|state| {
+                state.connected = true;
+                state.generation += 1;
+            });
+            info!("Connected to NATS.");
+        }
+        Event::Disconnected | Event::Closed => {
+            sender.send_modify(|state| state.connected = false);
+            warn!("Disconnected from NATS.");
+        }
+        Event::SlowConsumer(_) => warn!("The live feed overflowed; what was dropped is read from the log."),
+        Event::LameDuckMode => info!("The NATS server is about to stop."),
+        Event::ServerError(error) => warn!(%error, "The NATS server reports an error."),
+        Event::ClientError(error) => warn!(%error, "The NATS connection reports an error."),
+        Event::Draining => {}
+    }
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}

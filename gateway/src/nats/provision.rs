@@ -1,0 +1,243 @@
+//! The stream that is the log, and the bucket of tokens: made if they are missing, never deleted.
+//!
+//! The stream's metadata says who owns it and which life it is in (its epoch). Only the owner
+//! updates it. The epoch is renewed when the stream is made, and when its last sequence is seen to
+//! fall: then each gateway derives the same next epoch from the last, so that all pods agree without
+//! asking each other.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::jetstream::context::{CreateStreamError, GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::kv::Store;
+use async_nats::jetstream::stream::{Config as StreamConfig, Info, Republish, StorageType};
+use async_nats::jetstream::{Context, ErrorCode};
+use sha2::{Digest, Sha256};
+use sse_crds::nats::{NatsStream, Storage};
+use tracing::info;
+
+use crate::config::Config;
+use crate::cursor::Epoch;
+
+const EPOCH: &str = "epoch";
+const OWNER: &str = "owner";
+
+/// Why the stream or the bucket is not as it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvisionError {
+    #[error(
+        "nats.stream.managed: the stream {stream} belongs to {owner}; set it to false, or choose another nats.subjectPrefix"
+    )]
+    Owned { stream: String, owner: String },
+    #[error("nats.stream.managed: is false, and there is no stream {0}")]
+    NoStream(String),
+    #[error(
+        "nats.stream: the stream {stream} does not republish {prefix}.> to {prefix}-live.>, or does not allow direct gets"
+    )]
+    Unsuitable { stream: String, prefix: String },
+    #[error("nats.stream: the stream {0} lost its messages; its owner has not renewed it yet")]
+    Fallen(String),
+    #[error("nats.stream: {0}")]
+    Create(#[from] CreateStreamError),
+    #[error("nats: {0}")]
+    Get(#[from] GetStreamError),
+    #[error("nats: the token bucket can not be used: {0}")]
+    Bucket(String),
+}
+
+impl ProvisionError {
+    /// Reason of the problem, as the operator shows it.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Owned { .. } => "StreamOwned",
+            Self::NoStream(_) | Self::Fallen(_) => "StreamMissing",
+            Self::Unsuitable { .. } => "StreamUnsuitable",
+            Self::Create(_) | Self::Get(_) | Self::Bucket(_) => "StreamError",
+        }
+    }
+}
+
+/// What is known of the stream after it was looked at.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub epoch: Epoch,
+    pub info: Info,
+}
+
+/// Makes or updates the stream, as far as this gateway may.
+///
+/// # Errors
+///
+/// When the stream is another's, is missing and not managed, or NATS refuses.
+pub async fn stream(jetstream: &Context, config: &Config) -> Result<Facts, ProvisionError> {
+    let name = config.stream_name();
+    let spec = &config.spec.nats.stream;
+    let found = match jetstream.get_stream(&name).await {
+        Ok(stream) => Some(stream.cached_info().clone()),
+        Err(error) if is_not_found(&error) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let info = match found {
+        None if !spec.managed => return Err(ProvisionError::NoStream(name)),
+        None => {
+            let epoch = Epoch(rand::random());
+            match jetstream.create_stream(wanted(config, epoch)).await {
+                Ok(stream) => {
+                    info!(stream = %name, %epoch, "Made the stream.");
+                    stream.cached_info().clone()
+                }
+                // Another pod of this gateway was faster.
+                Err(_) if jetstream.get_stream(&name).await.is_ok() => {
+                    jetstream.get_stream(&name).await?.cached_info().clone()
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Some(info) if spec.managed => update(jetstream, config, info).await?,
+        Some(info) => info,
+    };
+    check(config, &info)?;
+    Ok(Facts { epoch: epoch_of(&info), info })
+}
+
+async fn update(jetstream: &Context, config: &Config, info: Info) -> Result<Info, ProvisionError> {
+    let owner = info.config.metadata.get(OWNER).cloned().unwrap_or_default();
+    if owner != config.name.to_string() {
+        let owner = if owner.is_empty() { "no gateway".into() } else { owner };
+        return Err(ProvisionError::Owned { stream: config.stream_name(), owner });
+    }
+    let wanted = wanted(config, epoch_of(&info));
+    if is_as(&info.config, &wanted) {
+        return Ok(info);
+    }
+    info!(stream = %config.stream_name(), "Updated the stream.");
+    Ok(jetstream.update_stream(wanted).await?)
+}
+
+/// Whether what the gateway decides about a stream is as wanted.
+fn is_as(is: &StreamConfig, wanted: &StreamConfig) -> bool {
+    is.subjects == wanted.subjects
+        && is.max_bytes == wanted.max_bytes
+        && is.max_age == wanted.max_age
+        && is.num_replicas == wanted.num_replicas
+        && is.allow_direct == wanted.allow_direct
+        && is.allow_message_ttl == wanted.allow_message_ttl
+        && is.republish == wanted.republish
+}
+
+fn check(config: &Config, info: &Info) -> Result<(), ProvisionError> {
+    let prefix = &config.spec.nats.subject_prefix;
+    let republishes = info.config.republish.as_ref().is_some_and(|republish| {
+        *republish == self::republish(prefix) || republish.destination == format!("{prefix}-live.>")
+    });
+    if republishes && info.config.allow_direct {
+        return Ok(());
+    }
+    Err(ProvisionError::Unsuitable { stream: config.stream_name(), prefix: prefix.clone() })
+}
+
+fn republish(prefix: &str) -> Republish {
+    Republish { source: format!("{prefix}.>"), destination: format!("{prefix}-live.>"), headers_only: false }
+}
+
+fn wanted(config: &Config, epoch: Epoch) -> StreamConfig {
+    let prefix = &config.spec.nats.subject_prefix;
+    let NatsStream { replicas, storage, max_age_seconds, max_bytes, .. } = config.spec.nats.stream;
+    StreamConfig {
+        name: config.stream_name(),
+        description: Some("Events of the SSE gateways with this prefix.".into()),
+        subjects: vec![format!("{prefix}.>")],
+        max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
+        max_age: Duration::from_secs(max_age_seconds),
+        num_replicas: replicas.into(),
+        storage: match storage {
+            Storage::File => StorageType::File,
+            Storage::Memory => StorageType::Memory,
+        },
+        allow_direct: true,
+        allow_message_ttl: true,
+        republish: Some(republish(prefix)),
+        metadata: HashMap::from([(EPOCH.into(), epoch.to_string()), (OWNER.into(), config.name.to_string())]),
+        ..StreamConfig::default()
+    }
+}
+
+/// The epoch of a stream; one that nobody gave an epoch is named by its creation.
+fn epoch_of(info: &Info) -> Epoch {
+    let named = info.config.metadata.get(EPOCH).and_then(|text| text.parse().ok());
+    named.unwrap_or_else(|| digest(&format!("{} {}", info.config.name, info.created.unix_timestamp())))
+}
+
+fn digest(text: &str) -> Epoch {
+    let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(text.as_bytes()));
+    Epoch(u32::from_be_bytes([a, b, c, d]))
+}
+
+/// The epoch that follows `known` when the stream is seen to have fallen behind it, noted in the
+/// stream by its owner.
+///
+/// # Errors
+///
+/// When NATS refuses the update.
+pub async fn renew(
+    jetstream: &Context,
+    config: &Config,
+    facts: &Facts,
+    known: Epoch,
+) -> Result<Epoch, ProvisionError> {
+    if facts.epoch != known {
+        return Ok(facts.epoch);
+    }
+    if !config.spec.nats.stream.managed {
+        return Err(ProvisionError::Fallen(config.stream_name()));
+    }
+    let next = digest(&format!("after {known}"));
+    jetstream.update_stream(wanted(config, next)).await?;
+    Ok(next)
+}
+
+/// The bucket of tokens. No direct gets: a lagging replica would refuse good tokens.
+///
+/// # Errors
+///
+/// When NATS refuses.
+pub async fn bucket(jetstream: &Context, config: &Config) -> Result<Store, ProvisionError> {
+    let name = config.token_bucket();
+    // Twice the life of a token: a marker of a redeemed one outlives every record that it replaced.
+    let max_age = Duration::from_secs(u64::from(config.spec.token.ttl_seconds) * 2);
+    let wanted = StreamConfig {
+        name: format!("KV_{name}"),
+        description: Some("Single-use tokens of an SSE gateway.".into()),
+        subjects: vec![format!("$KV.{name}.>")],
+        max_messages_per_subject: 1,
+        max_age,
+        num_replicas: config.spec.nats.stream.replicas.into(),
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: false,
+        duplicate_window: max_age.min(Duration::from_secs(120)),
+        discard: async_nats::jetstream::stream::DiscardPolicy::New,
+        ..StreamConfig::default()
+    };
+    let failed = |error: &dyn std::fmt::Display| ProvisionError::Bucket(error.to_string());
+    match jetstream.get_stream(&wanted.name).await {
+        Ok(stream) => {
+            let is = &stream.cached_info().config;
+            if is.max_age != wanted.max_age || is.num_replicas != wanted.num_replicas || is.allow_direct {
+                jetstream.update_stream(wanted).await.map_err(|e| failed(&e))?;
+            }
+        }
+        Err(error) if is_not_found(&error) => {
+            jetstream.get_or_create_stream(wanted).await.map_err(|e| failed(&e))?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    jetstream.get_key_value(&name).await.map_err(|e| failed(&e))
+}
+
+/// Whether NATS said that there is no such stream.
+#[must_use]
+pub fn is_not_found(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}

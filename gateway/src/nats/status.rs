@@ -1,0 +1,104 @@
+//! What the rest of the process, and the operator, may know of NATS.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_nats::jetstream::kv::Store;
+
+/// Shared, cheap to read.
+#[derive(Default)]
+pub struct Status {
+    connected: AtomicBool,
+    reached: AtomicBool,
+    cursor_interval_ms: AtomicU64,
+    last_sequence: AtomicU64,
+    bucket: RwLock<Option<Store>>,
+    problems: Mutex<BTreeMap<&'static str, String>>,
+}
+
+/// A reason why the gateway is not ready, as the operator shows it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    pub reason: String,
+    pub message: String,
+}
+
+impl Status {
+    /// Whether handshakes can be served: connected, with stream and bucket at hand.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    pub fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Relaxed);
+        if connected {
+            self.reached.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether NATS was reached, and stream and bucket were there, at least once.
+    #[must_use]
+    pub fn was_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    /// How often a quiet stream is told its position, so that no cursor ages out of the log.
+    #[must_use]
+    pub fn cursor_interval(&self) -> Duration {
+        match self.cursor_interval_ms.load(Ordering::Relaxed) {
+            0 => MAX_CURSOR_INTERVAL,
+            ms => Duration::from_millis(ms),
+        }
+    }
+
+    /// Takes the present span of the log, from its first message to now.
+    pub fn set_span(&self, span: Duration) {
+        let interval = (span / 4).clamp(Duration::from_secs(1), MAX_CURSOR_INTERVAL);
+        let ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        self.cursor_interval_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Last sequence of the stream that the leader spoke of.
+    #[must_use]
+    pub fn last_sequence(&self) -> u64 {
+        self.last_sequence.load(Ordering::Relaxed)
+    }
+
+    pub fn set_last_sequence(&self, sequence: u64) {
+        self.last_sequence.store(sequence, Ordering::Relaxed);
+    }
+
+    /// The token bucket, once it is there.
+    #[must_use]
+    pub fn bucket(&self) -> Option<Store> {
+        self.bucket.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_bucket(&self, bucket: Store) {
+        *self.bucket.write().unwrap_or_else(PoisonError::into_inner) = Some(bucket);
+    }
+
+    /// Notes a problem; one for each reason.
+    pub fn set_problem(&self, reason: &'static str, message: String) {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).insert(reason, message);
+    }
+
+    pub fn clear_problem(&self, reason: &'static str) {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).remove(reason);
+    }
+
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let problem = |(reason, message): (&&'static str, &String)| Problem {
+            reason: (*reason).into(),
+            message: message.clone(),
+        };
+        problems.iter().map(problem).collect()
+    }
+}
+
+const MAX_CURSOR_INTERVAL: Duration = Duration::from_secs(60);

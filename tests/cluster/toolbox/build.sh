@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# build.sh [TOOL...]: builds the cluster's binaries from the Go modules pinned beside this script; without
+# arguments, all of them. What is up to date stays. Progress on stderr; the last line of stdout is the directory.
+set -euo pipefail
+export LC_ALL=C CGO_ENABLED=0
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+bin=${SSE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sse-gateway}/bin
+
+die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+
+# Kubernetes binaries refuse to work together, and kubelets to register, as version v0.0.0: stamp the pinned one.
+version=$(awk '/k8s.io\/kubernetes v/ {print $NF; exit}' "$here/kubernetes/go.mod")
+IFS=. read -r major minor _ <<<"${version#v}"
+of=k8s.io/component-base/version
+kubernetes="-X $of.gitVersion=$version -X $of.gitMajor=$major -X $of.gitMinor=$minor"
+
+# tool | module directory | package | further linker flags
+tools="
+kube-apiserver          | kubernetes   | k8s.io/kubernetes/cmd/kube-apiserver          | $kubernetes
+kube-controller-manager | kubernetes   | k8s.io/kubernetes/cmd/kube-controller-manager | $kubernetes
+kube-scheduler          | kubernetes   | k8s.io/kubernetes/cmd/kube-scheduler          | $kubernetes
+kubelet                 | kubernetes   | k8s.io/kubernetes/cmd/kubelet                 | $kubernetes
+kube-proxy              | kubernetes   | k8s.io/kubernetes/cmd/kube-proxy              | $kubernetes
+kubectl                 | kubernetes   | k8s.io/kubernetes/cmd/kubectl                 | $kubernetes
+etcd                    | etcd         | go.etcd.io/etcd/server/v3                     |
+containerd              | containerd   | github.com/containerd/containerd/v2/cmd/containerd              |
+containerd-shim-runc-v2 | containerd   | github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 |
+ctr                     | containerd   | github.com/containerd/containerd/v2/cmd/ctr   |
+coredns                 | coredns      | github.com/coredns/coredns                    |
+helm                    | helm         | helm.sh/helm/v4/cmd/helm                      |
+helm3                   | helm3        | helm.sh/helm/v3/cmd/helm                      |
+nats-server             | nats         | github.com/nats-io/nats-server/v2             |
+nats-pub                | nats-clients | github.com/nats-io/nats.go/examples/nats-pub  |
+nats-sub                | nats-clients | github.com/nats-io/nats.go/examples/nats-sub  |
+nats-req                | nats-clients | github.com/nats-io/nats.go/examples/nats-req  |
+"
+
+build() { # TOOL DIRECTORY PACKAGE LINKER-FLAGS
+  local flags=(-trimpath "-ldflags=-s -w $4") stamp=$bin/.$1.sha256 inputs
+  inputs=$({ go env GOVERSION GOARCH; printf '%s\n' "$3" "${flags[@]}"; cat "$here/$2"/go.{mod,sum}; } | sha256sum)
+  if [[ -x $bin/$1 && -f $stamp && $(<"$stamp") == "$inputs" ]]; then return; fi
+  local began=$SECONDS
+  printf 'building %s\n' "$1" >&2
+  rm -f "$stamp"
+  (cd "$here/$2" && go build "${flags[@]}" -o "$bin/.$1.new" "$3") >&2 || die "$1 does not build"
+  # A running binary can not be written to, but it can be replaced.
+  mv -f "$bin/.$1.new" "$bin/$1"
+  printf '%s\n' "$inputs" >"$stamp"
+  printf 'built %s in %d s\n' "$1" $((SECONDS - began)) >&2
+}
+
+declare -A wanted=()
+for tool; do
+  grep -q "^$tool " <<<"$tools" || die "no tool '$tool'; there are:" $(awk '{print $1}' <<<"$tools")
+  wanted[$tool]=1
+done
+command -v go >/dev/null || die "go is missing: install Go 1.26 or later"
+
+mkdir -p "$bin"
+exec 9>"$bin/.lock"
+flock -n 9 || { echo 'waiting for another build.sh' >&2; flock 9; }
+while IFS='|' read -r tool directory package flags; do
+  read -r tool <<<"$tool"
+  [[ $tool ]] || continue
+  if (($#)) && [[ -z ${wanted[$tool]:-} ]]; then continue; fi
+  read -r directory <<<"$directory"
+  read -r package <<<"$package"
+  read -r flags <<<"$flags"
+  build "$tool" "$directory" "$package" "$flags" 9>&- </dev/null
+done <<<"$tools"
+printf '%s\n' "$bin"
