@@ -135,13 +135,13 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
         streams: streams.clone(),
         config: config.clone(),
     });
+    let (public_addr, private_addr) = (public.local_addr()?, private.local_addr()?);
     let feed = tokio::spawn(feed.run(stop.clone()));
-    let public_addr = public.local_addr()?;
     let admin_server =
         tokio::spawn(listener::serve(private, admin::router(admin), stop.clone(), connections.clone()));
     let server =
         tokio::spawn(listener::serve(public, http::router(gateway), stop.clone(), connections.clone()));
-    info!(name = %config.name, listen = %public_addr, admin = %args.admin_listen, "The gateway serves.");
+    info!(name = %config.name, listen = %public_addr, admin = %private_addr, "The gateway serves.");
 
     tokio::select! {
         _ = signals.0.recv() => {}

@@ -1,1 +1,37 @@
+//! What the tests share: real processes, a real NATS, a real cluster, and a client that is not the
+//! gateway's code.
 
+pub mod client;
+pub mod jwt;
+pub mod process;
+pub mod publisher;
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::time::{Instant, sleep};
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Awaits a condition, and fails with what it said last.
+///
+/// # Errors
+///
+/// When the condition does not hold before the deadline.
+pub async fn eventually<T, F, Fut>(what: &str, within: Duration, mut condition: F) -> Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    let deadline = Instant::now() + within;
+    loop {
+        match condition().await {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() >= deadline => {
+                bail!("{what}: not within {within:?}: {error:#}")
+            }
+            Err(_) => sleep(POLL).await,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Credentials that must not open a stream, and keys that change.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+use sse_tests::eventually;
+use sse_tests::jwt::{ISSUER, KEY, now, signed};
+use sse_tests::process::{Gateway, Nats};
+
+fn claims(patch: Value) -> Value {
+    let mut claims = json!({"iss": ISSUER, "aud": "sse", "sub": "alice", "tenant": "acme", "exp": now() + 600, "nbf": now() - 5});
+    sse_tests::process::merge(&mut claims, patch);
+    claims
+}
+
+/// `{"alg":"none"}`, unsigned.
+fn unsigned(claims: &Value) -> String {
+    use jsonwebtoken::EncodingKey;
+    let signed =
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &EncodingKey::from_secret(b"x"));
+    let signed = signed.expect("claims that can be signed");
+    let payload = signed.split('.').nth(1).expect("a payload");
+    format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{payload}.")
+}
+
+#[tokio::test]
+async fn what_is_not_a_good_credential_is_refused_and_says_why() -> Result<()> {
+    let nats = Nats::start().await?;
+    let issuer = json!({"issuer": ISSUER, "audiences": ["sse"], "algorithms": ["HS256"],
+        "keySecretRef": {"name": "jwt", "key": "key"}});
+    let gateway = Gateway::start(&nats, json!({"auth": {"issuers": [issuer]}})).await?;
+    let sign = |patch| signed(&claims(patch), KEY, Algorithm::HS256);
+    let cases = [
+        (sign(json!({})), 200, "token"),
+        (unsigned(&claims(json!({}))), 401, "not a JWT"),
+        (signed(&claims(json!({})), KEY, Algorithm::HS512), 401, "algorithm"),
+        (signed(&claims(json!({})), "another key", Algorithm::HS256), 401, "signature"),
+        (sign(json!({"iss": "another"})), 401, "issuer"),
+        (sign(json!({"iss": null})), 401, "issuer"),
+        (sign(json!({"aud": "another"})), 401, "audience"),
+        (sign(json!({"aud": null})), 401, "audience"),
+        (sign(json!({"exp": now() - 60})), 401, "expired"),
+        (sign(json!({"exp": null})), 401, ""),
+        (sign(json!({"nbf": now() + 600})), 401, "not valid yet"),
+        (sign(json!({"sub": ""})), 401, "User identifier claim not found."),
+        (sign(json!({"tenant": null})), 401, "Tenant claim not found."),
+        (sign(json!({"tenant": "_sys"})), 401, "tenant"),
+        ("x".repeat(100), 401, "not a JWT"),
+        (String::new(), 401, ""),
+    ];
+    for (jwt, status, detail) in cases {
+        let mut client = gateway.client("acme", "alice");
+        client.jwt = jwt;
+        let answer = client.ask_token().await?;
+        assert_eq!(answer.status, status, "{detail}: {}", answer.body);
+        assert!(answer.body.contains(detail), "{detail:?} is not in {}", answer.body);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rotated_key_needs_no_restart_and_a_missing_one_heals() -> Result<()> {
+    let nats = Nats::start().await?;
+    let issuer =
+        json!({"issuer": ISSUER, "algorithms": ["HS256"], "keySecretRef": {"name": "late", "key": "key"}});
+    let gateway =
+        Gateway::start_unready(&nats, "tests/gateway", json!({"auth": {"issuers": [issuer]}})).await?;
+    eventually("the missing secret in /status", Duration::from_secs(10), || async {
+        let missing = gateway.status().await?["missingSecrets"].clone();
+        anyhow::ensure!(missing == json!(["auth.issuers[0].keySecretRef: late/key"]), "{missing}");
+        Ok(())
+    })
+    .await?;
+    let (ready, why) = gateway.get("/readyz").await?;
+    assert!(ready == 503 && why.contains("late/key"), "{ready} {why}");
+    gateway.write_secret("late", "key", KEY)?;
+    gateway.ready().await?;
+    let client = gateway.client("acme", "alice");
+    assert_eq!(client.ask_token().await?.status, 200);
+
+    gateway.write_secret("late", "key", "a new key, of another length than the old one")?;
+    eventually("the old key refused", Duration::from_secs(5), || async {
+        let status = client.ask_token().await?.status;
+        anyhow::ensure!(status == 401, "{status}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_credential_does() -> Result<()> {
+    let nats = Nats::start().await?;
+    let gateway = Gateway::start(&nats, json!({})).await?;
+    let mut client = gateway.client("acme", "alice");
+    let claims = json!({"iss": ISSUER, "sub": "alice", "tenant": "acme", "exp": now() + 2});
+    client.jwt = signed(&claims, KEY, Algorithm::HS256);
+    let mut stream = client.open("").await?;
+    stream.to_end(Duration::from_secs(5)).await?;
+    assert_eq!(stream.ended_cleanly, Some(true));
+    Ok(())
+}

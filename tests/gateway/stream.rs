@@ -1,0 +1,117 @@
+//! The head, the first bytes, the heartbeats, and every answer that is no stream.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hyper::Method;
+use serde_json::{Value, json};
+use sse_tests::process::{Gateway, Nats};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn the_head_and_the_first_bytes_are_those_of_the_contract() -> Result<()> {
+    let nats = Nats::start().await?;
+    let gateway = Gateway::start(
+        &nats,
+        json!({"stream": {"retryMs": 1500, "welcomeEvents": [
+        {"event": "welcome", "data": "{connectionId}"}]}}),
+    )
+    .await?;
+    let token = gateway.client("acme", "alice").token().await?;
+    let mut socket = TcpStream::connect(gateway.address).await?;
+    let request =
+        format!("GET /api/v1/sse/stream?token={token} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    while !text.contains("event: welcome") {
+        let mut buffer = [0; 4096];
+        let count = tokio::time::timeout(Duration::from_secs(5), socket.read(&mut buffer)).await??;
+        assert!(count > 0, "the stream ended: {text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let head = head.to_lowercase();
+    assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
+    for line in [
+        "content-type: text/event-stream\r\n",
+        "cache-control: no-cache, no-transform\r\n",
+        "x-accel-buffering: no\r\n",
+    ] {
+        assert!(head.contains(line), "{line} is not in {head}");
+    }
+    for name in ["connection:", "content-length:", "content-encoding:"] {
+        assert!(!head.contains(name), "{name} is in {head}");
+    }
+    let body = body.split_once("\r\n").expect("a chunk").1;
+    let epoch = gateway.status().await?["stream"]["epoch"].as_str().expect("an epoch").to_owned();
+    let expected = format!(":connected\n\nid: {epoch}-1\n\nretry: 1500\n\nevent: welcome\ndata: ");
+    assert!(body.starts_with(&expected), "{body:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_quiet_stream_has_heartbeats_in_the_form_that_was_asked_for() -> Result<()> {
+    let nats = Nats::start().await?;
+    let gateway = Gateway::start(&nats, json!({"stream": {"heartbeatIntervalSeconds": 5}})).await?;
+    let client = gateway.client("acme", "alice");
+    let mut comment = client.open_bearer("", &[]).await?;
+    let mut event = client.open_bearer("?heartbeat=event", &[]).await?;
+    comment.until_raw(":heartbeat\n\n", Duration::from_secs(8)).await?;
+    let beat = event.next(Duration::from_secs(8)).await?.expect("an event");
+    assert_eq!((beat.name.as_str(), beat.id.ends_with("-1")), ("heartbeat", true), "{beat:?}");
+    let data: Value = serde_json::from_str(&beat.data)?;
+    assert_eq!(data["type"], "heartbeat");
+    assert!(data["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{data}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_error_is_a_problem_document() -> Result<()> {
+    let nats = Nats::start().await?;
+    let gateway = Gateway::start(&nats, json!({})).await?;
+    let client = gateway.client("acme", "alice");
+    let bearer = format!("Bearer {}", client.jwt);
+    let jwt_in_query = format!("/api/v1/sse/stream?token={}", client.jwt);
+    let ok = ("authorization", bearer.as_str());
+    let cases: [(Method, &str, &[(&str, &str)], u16); 11] = [
+        (Method::GET, "/", &[], 404),
+        (Method::GET, "/api/v1/sse/stream/", &[ok], 404),
+        (Method::GET, "/api/v1/sse/stream/alice", &[ok], 404),
+        (Method::GET, "/api/v1/sse/token", &[ok], 405),
+        (Method::POST, "/api/v1/sse/stream", &[ok], 405),
+        (Method::HEAD, "/api/v1/sse/stream", &[ok], 405),
+        (Method::GET, "/api/v1/sse/stream", &[], 401),
+        (Method::GET, &jwt_in_query, &[], 401),
+        (Method::GET, "/api/v1/sse/stream?heartbeat=loud", &[ok], 400),
+        (Method::GET, "/api/v1/sse/stream?topics=orders", &[ok], 403),
+        (Method::GET, "/api/v1/sse/stream", &[ok, ("tenant", "other")], 403),
+    ];
+    for (method, path, headers, status) in cases {
+        let answer = client.request(method.clone(), path, headers).await?;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{method} {path}");
+        if method != Method::HEAD {
+            let body: Value = serde_json::from_str(&answer.body)?;
+            assert_eq!(body["status"], status, "{body}");
+            assert!(!answer.body.contains(&client.jwt), "the credential is in the error");
+        }
+    }
+    assert!(!gateway.log().contains(&client.jwt), "the credential is in the log");
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_user_has_as_many_streams_as_are_allowed() -> Result<()> {
+    let nats = Nats::start().await?;
+    let gateway = Gateway::start(&nats, json!({"limits": {"maxConnectionsPerUser": 2}})).await?;
+    let alice = gateway.client("acme", "alice");
+    let first = alice.open("").await?;
+    let _second = alice.open("").await?;
+    let refused = alice.open("").await.map(drop).expect_err("a third").to_string();
+    assert!(refused.contains("429") && refused.contains("Too many concurrent SSE connections."), "{refused}");
+    gateway.client("acme", "bob").open("").await?;
+    drop(first);
+    sse_tests::eventually("a free slot", Duration::from_secs(5), || async { alice.open("").await.map(drop) })
+        .await
+}

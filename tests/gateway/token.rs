@@ -1,0 +1,72 @@
+//! A token is redeemed once, by whoever is first, on whichever pod.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::future::join_all;
+use serde_json::json;
+use sse_tests::process::{Gateway, Nats};
+
+#[tokio::test]
+async fn of_fifty_redemptions_on_two_pods_exactly_one_wins() -> Result<()> {
+    let nats = Nats::start().await?;
+    let first = Gateway::start(&nats, json!({})).await?;
+    let second = Gateway::start(&nats, json!({})).await?;
+    let client = first.client("acme", "alice");
+    for round in 0..5 {
+        let path = format!("/api/v1/sse/stream?token={}&lastEventId=00000000-1-end", client.token().await?);
+        // The cursor of a completed stream: a redeemed token is answered with 204, at once.
+        let race =
+            (0..50).map(|i| {
+                let mut racer = client.clone();
+                racer.gateway = if i % 2 == 0 { first.address } else { second.address };
+                let path = path.clone();
+                async move {
+                    racer.request(hyper::Method::GET, &path, &[]).await.map(|answer| answer.status.as_u16())
+                }
+            });
+        let mut answers = join_all(race).await.into_iter().collect::<Result<Vec<_>>>()?;
+        answers.sort_unstable();
+        let mut expected = vec![401; 50];
+        expected[0] = 204;
+        assert_eq!(answers, expected, "round {round}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_is_gone_after_its_time_and_after_its_use() -> Result<()> {
+    let nats = Nats::start().await?;
+    let gateway = Gateway::start(&nats, json!({"token": {"ttlSeconds": 5}})).await?;
+    let client = gateway.client("acme", "alice");
+    let answer = client.ask_token().await?;
+    assert_eq!((answer.status.as_u16(), &answer.headers["cache-control"]), (200, &"no-store".parse()?));
+    let used = client.token().await?;
+    let late = client.token().await?;
+    let status = async |token: &str| {
+        let path = format!("/api/v1/sse/stream?token={token}&lastEventId=00000000-1-end");
+        client.request(hyper::Method::GET, &path, &[]).await.map(|answer| answer.status.as_u16())
+    };
+    assert_eq!(status(&used).await?, 204);
+    assert_eq!(status(&used).await?, 401);
+    assert_eq!(status(&"0".repeat(32)).await?, 401);
+    assert_eq!(status(&late.to_uppercase()).await?, 401);
+    tokio::time::sleep(Duration::from_secs(5)).await; // the interval is what is tested
+    assert_eq!(status(&late).await?, 401);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_is_good_only_at_the_gateway_that_minted_it() -> Result<()> {
+    let nats = Nats::start().await?;
+    let one = Gateway::start(&nats, json!({})).await?;
+    let patch = json!({"nats": {"stream": {"managed": false}}});
+    let other = Gateway::start_unready(&nats, "tests/other", patch).await?;
+    other.ready().await?;
+    let mut client = one.client("acme", "alice");
+    let token = client.token().await?;
+    client.gateway = other.address;
+    let path = format!("/api/v1/sse/stream?token={token}");
+    assert_eq!(client.request(hyper::Method::GET, &path, &[]).await?.status, 401);
+    Ok(())
+}

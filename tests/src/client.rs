@@ -1,0 +1,317 @@
+//! A client as a browser is one: HTTP/1.1 on a socket of its own, and a parser by the letter of the
+//! standard. Nothing here is shared with the gateway's code.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A user of a gateway.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub gateway: SocketAddr,
+    pub base: String,
+    pub jwt: String,
+}
+
+/// An answer with its body read.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+/// An event, as a browser would dispatch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub name: String,
+    pub data: String,
+    pub id: String,
+}
+
+/// An open stream.
+pub struct Stream {
+    pub headers: HeaderMap,
+    body: Incoming,
+    connection: JoinHandle<()>,
+    parser: Parser,
+    /// Everything that came, as it came.
+    pub raw: Vec<u8>,
+    /// The cursor that the client would come back with.
+    pub last_id: String,
+    /// What `retry:` said last.
+    pub retry: Option<u64>,
+    /// How the stream ended: by its last chunk, or cut off.
+    pub ended_cleanly: Option<bool>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Client {
+    #[must_use]
+    pub fn new(gateway: SocketAddr, tenant: &str, user: &str) -> Self {
+        Self { gateway, base: "/api/v1/sse".into(), jwt: crate::jwt::jwt(tenant, user) }
+    }
+
+    /// Any request, with its answer read to the end.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway does not answer in time.
+    pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        let (response, connection) = send(self.gateway, method, path, headers).await?;
+        let (head, body) = response.into_parts();
+        let body = timeout(DEADLINE, body.collect()).await??.to_bytes();
+        connection.abort();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    /// The answer of the token endpoint.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway does not answer in time.
+    pub async fn ask_token(&self) -> Result<Answer> {
+        let authorization = format!("Bearer {}", self.jwt);
+        let path = format!("{}/token", self.base);
+        self.request(Method::POST, &path, &[("authorization", &authorization)]).await
+    }
+
+    /// A fresh token.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway does not mint one.
+    pub async fn token(&self) -> Result<String> {
+        let answer = self.ask_token().await?;
+        ensure!(answer.status == 200, "token: {} {}", answer.status, answer.body);
+        let body: serde_json::Value = serde_json::from_str(&answer.body)?;
+        Ok(body["token"].as_str().context("a token")?.to_owned())
+    }
+
+    /// Opens a stream as the shipped client would: a fresh token, and the cursor in the query.
+    ///
+    /// # Errors
+    ///
+    /// When the stream is not opened.
+    pub async fn open(&self, cursor: &str) -> Result<Stream> {
+        let token = self.token().await?;
+        let path = format!("{}/stream?token={token}&lastEventId={cursor}", self.base);
+        self.stream(&path, &[]).await
+    }
+
+    /// Opens a stream with the JWT itself.
+    ///
+    /// # Errors
+    ///
+    /// When the stream is not opened.
+    pub async fn open_bearer(&self, query: &str, headers: &[(&str, &str)]) -> Result<Stream> {
+        let authorization = format!("Bearer {}", self.jwt);
+        let mut all = vec![("authorization", authorization.as_str())];
+        all.extend_from_slice(headers);
+        self.stream(&format!("{}/stream{query}", self.base), &all).await
+    }
+
+    async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Stream> {
+        let (response, connection) = send(self.gateway, Method::GET, path, headers).await?;
+        let (head, body) = response.into_parts();
+        if head.status != 200 {
+            let body = timeout(DEADLINE, body.collect()).await??.to_bytes();
+            bail!("stream: {} {}", head.status, String::from_utf8_lossy(&body));
+        }
+        let (parser, raw) = (Parser::default(), Vec::new());
+        let (last_id, retry, ended_cleanly) = (String::new(), None, None);
+        Ok(Stream { headers: head.headers, body, connection, parser, raw, last_id, retry, ended_cleanly })
+    }
+}
+
+async fn send(
+    gateway: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<(Response<Incoming>, JoinHandle<()>)> {
+    let exchange = async {
+        let socket = TcpStream::connect(gateway).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+        let connection = tokio::spawn(async move {
+            // A connection that the other side cuts is what some tests are about.
+            let _ = connection.await;
+        });
+        let mut request = Request::builder().method(method).uri(path).header("host", "gateway");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+        anyhow::Ok((response, connection))
+    };
+    timeout(DEADLINE, exchange).await.context("the gateway did not answer in time")?
+}
+
+impl Stream {
+    /// The next event; `None` when the stream has ended.
+    ///
+    /// # Errors
+    ///
+    /// When nothing comes in time.
+    pub async fn next(&mut self, within: Duration) -> Result<Option<Event>> {
+        timeout(within, self.read_event()).await.with_context(|| {
+            format!("no event within {within:?}, after {:?}", String::from_utf8_lossy(&self.raw))
+        })
+    }
+
+    /// The next event, which must come.
+    ///
+    /// # Errors
+    ///
+    /// When none comes in time, or the stream ends.
+    pub async fn event(&mut self) -> Result<Event> {
+        self.next(DEADLINE).await?.context("the stream ended")
+    }
+
+    /// The data of the next events, up to and with the one that has this data.
+    ///
+    /// # Errors
+    ///
+    /// When that event does not come.
+    pub async fn until(&mut self, last: &str) -> Result<Vec<String>> {
+        let mut seen = Vec::new();
+        loop {
+            let event = self.event().await.with_context(|| format!("waiting for {last:?}, saw {seen:?}"))?;
+            seen.push(event.data.clone());
+            if event.data == last {
+                return Ok(seen);
+            }
+        }
+    }
+
+    /// Reads until this text has come.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come in time, or the stream ends before.
+    pub async fn until_raw(&mut self, text: &str, within: Duration) -> Result<()> {
+        let read = async {
+            while !String::from_utf8_lossy(&self.raw).contains(text) {
+                ensure!(self.read_chunk().await, "the stream ended");
+            }
+            Ok(())
+        };
+        timeout(within, read).await.with_context(|| format!("{text:?} did not come within {within:?}"))?
+    }
+
+    /// Reads to the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end in time.
+    pub async fn to_end(&mut self, within: Duration) -> Result<()> {
+        let read = async { while self.read_chunk().await {} };
+        timeout(within, read).await.with_context(|| format!("the stream did not end within {within:?}"))
+    }
+
+    async fn read_event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.parser.events.pop_front() {
+                // The cursor is the application's only once it has the event.
+                self.last_id.clone_from(&event.id);
+                return Some(event);
+            }
+            self.last_id.clone_from(&self.parser.id);
+            if !self.read_chunk().await {
+                return None;
+            }
+        }
+    }
+
+    async fn read_chunk(&mut self) -> bool {
+        match self.body.frame().await {
+            Some(Ok(frame)) => {
+                if let Some(bytes) = frame.data_ref() {
+                    self.raw.extend_from_slice(bytes);
+                    self.parser.feed(bytes);
+                    self.retry = self.parser.retry;
+                }
+                true
+            }
+            end => {
+                self.ended_cleanly = Some(end.is_none());
+                false
+            }
+        }
+    }
+}
+
+/// WHATWG HTML, 9.2.6: interpreting an event stream.
+#[derive(Default)]
+struct Parser {
+    line: Vec<u8>,
+    after_cr: bool,
+    name: String,
+    data: String,
+    id_buffer: String,
+    id: String,
+    retry: Option<u64>,
+    events: std::collections::VecDeque<Event>,
+}
+
+impl Parser {
+    fn feed(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            let lf_of_crlf = self.after_cr && byte == b'\n';
+            self.after_cr = byte == b'\r';
+            match byte {
+                _ if lf_of_crlf => {}
+                b'\r' | b'\n' => {
+                    let line = std::mem::take(&mut self.line);
+                    self.line(&String::from_utf8_lossy(&line));
+                }
+                byte => self.line.push(byte),
+            }
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        if line.is_empty() {
+            return self.dispatch();
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => self.name = value.into(),
+            "data" => {
+                self.data.push_str(value);
+                self.data.push('\n');
+            }
+            "id" if !value.contains('\0') => self.id_buffer = value.into(),
+            "retry" if value.bytes().all(|b| b.is_ascii_digit()) => self.retry = value.parse().ok(),
+            _ => {}
+        }
+    }
+
+    fn dispatch(&mut self) {
+        self.id.clone_from(&self.id_buffer);
+        let name = std::mem::take(&mut self.name);
+        let mut data = std::mem::take(&mut self.data);
+        if data.pop().is_some() {
+            let name = if name.is_empty() { "message".into() } else { name };
+            self.events.push_back(Event { name, data, id: self.id.clone() });
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Servers as processes: started on free ports, ended by their id, their logs kept for a failure.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::client::Client;
+use crate::eventually;
+use crate::jwt::{ISSUER, KEY};
+use crate::publisher::Publisher;
+
+const START: Duration = Duration::from_secs(20);
+
+/// Where the toolbox put nats-server and the cluster's binaries.
+#[must_use]
+pub fn toolbox(tool: &str) -> PathBuf {
+    let cache = std::env::var_os("SSE_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+        let home = std::env::var_os("HOME").unwrap_or_default();
+        std::env::var_os("XDG_CACHE_HOME")
+            .map_or_else(|| Path::new(&home).join(".cache"), PathBuf::from)
+            .join("sse-gateway")
+    });
+    cache.join("bin").join(tool)
+}
+
+/// A binary of this workspace, built beside this test.
+fn built(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let path = test.parent().and_then(Path::parent).context("a target folder")?.join(name);
+    ensure!(path.exists(), "{} is not built: run `make build`", path.display());
+    Ok(path)
+}
+
+/// A port that was free a moment ago: a server that is restarted keeps it.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// A running process. Killed when dropped.
+struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    fn start(program: &Path, arguments: &[&str], log: PathBuf) -> Result<Self> {
+        let file = std::fs::File::options().create(true).append(true).open(&log)?;
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        Ok(Self { child, log })
+    }
+
+    async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.context("killing")
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        let id = self.child.id().context("the process has ended")?.to_string();
+        let status = std::process::Command::new("kill").args([signal, &id]).status()?;
+        ensure!(status.success(), "kill {signal} {id}");
+        Ok(())
+    }
+}
+
+/// A nats-server with JetStream. Its data outlives a kill.
+pub struct Nats {
+    process: Option<Process>,
+    dir: TempDir,
+    port: u16,
+}
+
+impl Nats {
+    /// # Errors
+    ///
+    /// When the server does not start.
+    pub async fn start() -> Result<Self> {
+        let mut nats = Self { process: None, dir: TempDir::new()?, port: free_port()? };
+        nats.restart().await?;
+        Ok(nats)
+    }
+
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends the server at once, as a crash would.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be killed.
+    pub async fn kill(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the server again, on the same port with the same data.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub async fn restart(&mut self) -> Result<()> {
+        let (port, dir) = (self.port.to_string(), self.dir.path().join("data"));
+        let arguments = ["-a", "127.0.0.1", "-p", &port, "-js", "-sd", &dir.to_string_lossy()];
+        let log = self.dir.path().join("nats.log");
+        self.process = Some(Process::start(&toolbox("nats-server"), &arguments, log)?);
+        let address = (Ipv4Addr::LOCALHOST, self.port);
+        eventually("nats-server", START, || async {
+            Ok(tokio::net::TcpStream::connect(address).await.map(drop)?)
+        })
+        .await
+    }
+
+    /// # Errors
+    ///
+    /// When NATS can not be reached.
+    pub async fn publisher(&self) -> Result<Publisher> {
+        Publisher::connect(&self.url()).await
+    }
+}
+
+/// A gateway as a process.
+pub struct Gateway {
+    process: Option<Process>,
+    dir: TempDir,
+    name: String,
+    /// The public port.
+    pub address: SocketAddr,
+    /// The admin port.
+    pub admin: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts a gateway and waits until it is ready. `patch` is merged into a small good spec.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready.
+    pub async fn start(nats: &Nats, patch: Value) -> Result<Self> {
+        let gateway = Self::start_unready(nats, "tests/gateway", patch).await?;
+        gateway.ready().await?;
+        Ok(gateway)
+    }
+
+    /// Starts a gateway under a name, without waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// When the process does not start.
+    pub async fn start_unready(nats: &Nats, name: &str, patch: Value) -> Result<Self> {
+        let mut spec = json!({
+            "nats": {"url": nats.url()},
+            "auth": {"issuers": [{
+                "issuer": ISSUER, "algorithms": ["HS256"], "keySecretRef": {"name": "jwt", "key": "key"},
+            }]},
+            "drain": {"windowSeconds": 1},
+            "logging": {"level": "debug"},
+        });
+        merge(&mut spec, patch);
+        let dir = TempDir::new()?;
+        std::fs::create_dir_all(dir.path().join("secrets/jwt"))?;
+        std::fs::write(dir.path().join("secrets/jwt/key"), KEY)?;
+        std::fs::write(dir.path().join("gateway.yaml"), spec.to_string())?;
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (address, admin) = (local(free_port()?), local(free_port()?));
+        let mut gateway = Self { process: None, dir, name: name.into(), address, admin };
+        gateway.restart()?;
+        Ok(gateway)
+    }
+
+    /// Starts the process again, as a pod that was killed would be.
+    ///
+    /// # Errors
+    ///
+    /// When the process does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        let path = |name: &str| self.dir.path().join(name).to_string_lossy().into_owned();
+        let (address, admin) = (self.address.to_string(), self.admin.to_string());
+        let (config, secrets) = (path("gateway.yaml"), path("secrets"));
+        let arguments = [
+            "--config",
+            &config,
+            "--secrets-dir",
+            &secrets,
+            "--listen",
+            &address,
+            "--admin-listen",
+            &admin,
+            "--name",
+            &self.name,
+        ];
+        self.process = Some(Process::start(&built("sse-gateway")?, &arguments, self.dir.path().join("log"))?);
+        Ok(())
+    }
+
+    /// Waits until the gateway is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it is not ready in time; the error has its log.
+    pub async fn ready(&self) -> Result<()> {
+        let ready = eventually("a gateway that is ready", START, || async {
+            let (status, body) = self.get("/readyz").await?;
+            ensure!(status == 200, "{status} {body}");
+            Ok(())
+        });
+        ready.await.with_context(|| self.log())
+    }
+
+    /// A path of the admin port.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        let admin = Client { gateway: self.admin, base: String::new(), jwt: String::new() };
+        let answer = admin.request(hyper::Method::GET, path, &[]).await?;
+        Ok((answer.status.as_u16(), answer.body))
+    }
+
+    /// What `/status` says.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn status(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.get("/status").await?.1)?)
+    }
+
+    #[must_use]
+    pub fn client(&self, tenant: &str, user: &str) -> Client {
+        Client::new(self.address, tenant, user)
+    }
+
+    /// Everything that the process has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Writes a secret, as a mounted volume would change.
+    ///
+    /// # Errors
+    ///
+    /// When the file can not be written.
+    pub fn write_secret(&self, name: &str, key: &str, content: &str) -> Result<()> {
+        let dir = self.dir.path().join("secrets").join(name);
+        std::fs::create_dir_all(&dir)?;
+        Ok(std::fs::write(dir.join(key), content)?)
+    }
+
+    /// Ends the process at once, as a crash would.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be killed.
+    pub async fn kill(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the process to end.
+    ///
+    /// # Errors
+    ///
+    /// When there is no process.
+    pub fn terminate(&self) -> Result<()> {
+        self.process.as_ref().context("no process")?.signal("-TERM")
+    }
+
+    /// Waits until the process has ended, and returns its exit code.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end in time.
+    pub async fn exit_code(&mut self, within: Duration) -> Result<i32> {
+        let Some(process) = self.process.as_mut() else { bail!("no process") };
+        let status = tokio::time::timeout(within, process.child.wait()).await;
+        let status = status.with_context(|| format!("still running, see {}", process.log.display()))??;
+        status.code().context("ended by a signal")
+    }
+}
+
+/// Merges a patch into a value, object by object.
+pub fn merge(into: &mut Value, patch: Value) {
+    match (into, patch) {
+        (Value::Object(into), Value::Object(patch)) => {
+            for (key, value) in patch {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, patch) => *into = patch,
+    }
+}

@@ -1,0 +1,61 @@
+//! Publishes as any service would: into the stream, acknowledged.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use async_nats::jetstream::Context;
+use async_nats::{Client, HeaderMap};
+
+/// A connection to NATS for tests.
+#[derive(Clone)]
+pub struct Publisher {
+    pub client: Client,
+    pub jetstream: Context,
+}
+
+impl Publisher {
+    /// # Errors
+    ///
+    /// When NATS can not be reached.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
+        let client = options.connect(url).await.context("connecting to NATS")?;
+        let mut jetstream = async_nats::jetstream::new(client.clone());
+        jetstream.set_timeout(Duration::from_secs(2));
+        Ok(Self { client, jetstream })
+    }
+
+    /// Publishes, and returns the sequence that the stream acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// When the stream does not acknowledge.
+    pub async fn publish(&self, subject: &str, data: &str) -> Result<u64> {
+        self.publish_with(subject, &[], data).await
+    }
+
+    /// Publishes with headers.
+    ///
+    /// # Errors
+    ///
+    /// When the stream does not acknowledge.
+    pub async fn publish_with(&self, subject: &str, headers: &[(&str, &str)], data: &str) -> Result<u64> {
+        let mut map = HeaderMap::new();
+        headers.iter().for_each(|(name, value)| map.append(*name, *value));
+        let ack =
+            self.jetstream.publish_with_headers(subject.to_owned(), map, data.to_owned().into()).await?;
+        Ok(ack.await?.sequence)
+    }
+
+    /// Publishes, again and again until it is acknowledged. The same message id makes it one event.
+    ///
+    /// # Errors
+    ///
+    /// When the stream does not acknowledge within a minute.
+    pub async fn insist(&self, subject: &str, id: &str, data: &str) -> Result<u64> {
+        crate::eventually("a publish", Duration::from_secs(60), || async {
+            self.publish_with(subject, &[("Nats-Msg-Id", id)], data).await
+        })
+        .await
+    }
+}
