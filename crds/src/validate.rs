@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(spec.endpoints.base_path, "/api/v1/sse");
         assert_eq!(spec.limits.max_payload_bytes, 16_384);
         assert_eq!(spec.nats.stream.max_age_seconds, 86_400);
-        assert_eq!(spec.telemetry.delivery_sample_percent.0, 1.0);
+        assert_eq!(spec.telemetry, crate::telemetry::Telemetry::default());
     }
 
     #[test]

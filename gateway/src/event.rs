@@ -215,9 +215,12 @@ mod tests {
         assert_eq!(read(Source::Stored), Err(Refusal::Forged));
     }
 
+    /// Headers, payload, and why it is refused.
+    type Case = (&'static [(&'static str, &'static str)], &'static [u8], Refusal);
+
     #[test]
     fn what_can_not_be_an_event_is_refused() {
-        let cases: [(&[(&'static str, &str)], &[u8], Refusal); 6] = [
+        let cases: [Case; 6] = [
             (&[("Sse-Event", "")], b"", Refusal::Header("Sse-Event")),
             (&[("Sse-Retry", "+5")], b"", Refusal::Header("Sse-Retry")),
             (&[("Sse-Retry", "99999999999")], b"", Refusal::Header("Sse-Retry")),

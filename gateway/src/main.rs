@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match (cli.command, cli.serve) {
         (Some(Command::Check { config }), _) => check(&config),
-        (None, Some(serve)) => run(serve),
+        (None, Some(serve)) => run(&serve),
         (None, None) => Err(anyhow::anyhow!("--config is missing; see --help")),
     };
     match result {
@@ -98,14 +98,14 @@ fn check(file: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
-fn run(args: Serve) -> Result<()> {
+fn run(args: &Serve) -> Result<()> {
     let config = Config::load(&args.config, &args.secrets_dir, args.name.clone())?;
     logs::start(&config.spec.logging);
     for field in &config.unknown {
         warn!(%field, "The configuration has a field that this version does not know.");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(&args, Arc::new(config)))
+    runtime.block_on(serve(args, Arc::new(config)))
 }
 
 async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {

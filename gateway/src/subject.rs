@@ -65,15 +65,12 @@ impl Token {
         let mut out = Vec::with_capacity(self.0.len());
         let mut rest = self.0.as_bytes();
         while let [b, tail @ ..] = rest {
-            rest = match (b, tail) {
-                (b'%', [high, low, tail @ ..]) => {
-                    out.push((hex_digit(*high)? << 4) | hex_digit(*low)?);
-                    tail
-                }
-                _ => {
-                    out.push(*b);
-                    tail
-                }
+            rest = if let (b'%', [high, low, tail @ ..]) = (b, tail) {
+                out.push((hex_digit(*high)? << 4) | hex_digit(*low)?);
+                tail
+            } else {
+                out.push(*b);
+                tail
             };
         }
         String::from_utf8(out).ok()

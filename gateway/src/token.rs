@@ -5,6 +5,7 @@
 //! it is still the revision that was read: of any number of racers one purge succeeds. A purge whose
 //! acknowledgement does not come fails closed.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use async_nats::jetstream::kv::{Operation, PurgeErrorKind, Store};
@@ -94,6 +95,12 @@ pub async fn redeem(bucket: &Store, token: &str) -> Result<Identity, TokenError>
     Ok(Identity { tenant, user, expires: record.expires })
 }
 
+/// Name of a token's record: a digest, which can not be redeemed.
 fn key(token: &str) -> String {
-    Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut key = String::with_capacity(64);
+    for byte in Sha256::digest(token.as_bytes()) {
+        // A write into a String can not fail.
+        let _ = write!(key, "{byte:02x}");
+    }
+    key
 }

@@ -171,7 +171,7 @@ mod tests {
             let value = value.strip_prefix(' ').unwrap_or(value);
             match name {
                 "event" => event = value.into(),
-                "data" => data.push_str(&format!("{value}\n")),
+                "data" => data.extend([value, "\n"]),
                 "id" => id = Some(value.into()),
                 _ => {}
             }

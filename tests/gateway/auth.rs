@@ -65,8 +65,7 @@ async fn a_rotated_key_needs_no_restart_and_a_missing_one_heals() -> Result<()> 
     let nats = Nats::start().await?;
     let issuer =
         json!({"issuer": ISSUER, "algorithms": ["HS256"], "keySecretRef": {"name": "late", "key": "key"}});
-    let gateway =
-        Gateway::start_unready(&nats, "tests/gateway", json!({"auth": {"issuers": [issuer]}})).await?;
+    let gateway = Gateway::start_unready(&nats, "tests/gateway", json!({"auth": {"issuers": [issuer]}}))?;
     eventually("the missing secret in /status", Duration::from_secs(10), || async {
         let missing = gateway.status().await?["missingSecrets"].clone();
         anyhow::ensure!(missing == json!(["auth.issuers[0].keySecretRef: late/key"]), "{missing}");

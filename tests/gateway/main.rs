@@ -1,5 +1,7 @@
 //! The gateway as a process, against a real nats-server, over real sockets.
 
+#![expect(clippy::expect_used, reason = "a panic here is a failed test")]
+
 mod auth;
 mod delivery;
 mod drain;

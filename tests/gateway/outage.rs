@@ -117,7 +117,7 @@ async fn a_stream_that_was_deleted_is_made_anew_and_open_streams_are_told() -> R
 async fn a_gateway_starts_while_nats_is_away_and_becomes_ready_when_it_comes() -> Result<()> {
     let mut nats = Nats::start().await?;
     nats.kill().await?;
-    let gateway = Gateway::start_unready(&nats, "tests/gateway", json!({})).await?;
+    let gateway = Gateway::start_unready(&nats, "tests/gateway", json!({}))?;
     eventually("liveness", Duration::from_secs(10), || async {
         ensure!(gateway.get("/livez").await?.0 == 200);
         Ok(())
@@ -135,7 +135,7 @@ async fn a_gateway_starts_while_nats_is_away_and_becomes_ready_when_it_comes() -
 async fn a_second_gateway_on_an_owned_stream_says_so() -> Result<()> {
     let nats = Nats::start().await?;
     let _owner = Gateway::start(&nats, json!({})).await?;
-    let other = Gateway::start_unready(&nats, "tests/other", json!({})).await?;
+    let other = Gateway::start_unready(&nats, "tests/other", json!({}))?;
     eventually("StreamOwned", Duration::from_secs(10), || async {
         let problem = other.status().await?["problems"][0].clone();
         ensure!(problem["reason"] == "StreamOwned", "{problem}");

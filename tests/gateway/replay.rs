@@ -8,12 +8,13 @@ use rand::RngExt;
 use serde_json::json;
 use sse_tests::process::{Gateway, Nats};
 
+const EVENTS: usize = 3000;
+
 #[tokio::test]
 async fn at_whatever_event_a_client_leaves_it_comes_back_to_the_next() -> Result<()> {
     let nats = Nats::start().await?;
     let mut pods = [Gateway::start(&nats, json!({})).await?, Gateway::start(&nats, json!({})).await?];
     let publisher = nats.publisher().await?;
-    const EVENTS: usize = 3000;
     let publishing = tokio::spawn(async move {
         for i in 0..EVENTS {
             // Others' events lie between: the cursor must pass over them.

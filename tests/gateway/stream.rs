@@ -66,6 +66,9 @@ async fn a_quiet_stream_has_heartbeats_in_the_form_that_was_asked_for() -> Resul
     Ok(())
 }
 
+/// Method, path, headers; and the status of the answer.
+type Case<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], u16);
+
 #[tokio::test]
 async fn every_error_is_a_problem_document() -> Result<()> {
     let nats = Nats::start().await?;
@@ -74,7 +77,7 @@ async fn every_error_is_a_problem_document() -> Result<()> {
     let bearer = format!("Bearer {}", client.jwt);
     let jwt_in_query = format!("/api/v1/sse/stream?token={}", client.jwt);
     let ok = ("authorization", bearer.as_str());
-    let cases: [(Method, &str, &[(&str, &str)], u16); 11] = [
+    let cases: [Case<'_>; 11] = [
         (Method::GET, "/", &[], 404),
         (Method::GET, "/api/v1/sse/stream/", &[ok], 404),
         (Method::GET, "/api/v1/sse/stream/alice", &[ok], 404),

@@ -61,7 +61,7 @@ async fn a_token_is_good_only_at_the_gateway_that_minted_it() -> Result<()> {
     let nats = Nats::start().await?;
     let one = Gateway::start(&nats, json!({})).await?;
     let patch = json!({"nats": {"stream": {"managed": false}}});
-    let other = Gateway::start_unready(&nats, "tests/other", patch).await?;
+    let other = Gateway::start_unready(&nats, "tests/other", patch)?;
     other.ready().await?;
     let mut client = one.client("acme", "alice");
     let token = client.token().await?;

@@ -1,6 +1,8 @@
 //! What the tests share: real processes, a real NATS, a real cluster, and a client that is not the
 //! gateway's code.
 
+#![expect(clippy::missing_panics_doc, clippy::expect_used, reason = "a panic here is a failed test")]
+
 pub mod client;
 pub mod jwt;
 pub mod process;

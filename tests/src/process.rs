@@ -20,13 +20,10 @@ const START: Duration = Duration::from_secs(20);
 /// Where the toolbox put nats-server and the cluster's binaries.
 #[must_use]
 pub fn toolbox(tool: &str) -> PathBuf {
-    let cache = std::env::var_os("SSE_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        let home = std::env::var_os("HOME").unwrap_or_default();
-        std::env::var_os("XDG_CACHE_HOME")
-            .map_or_else(|| Path::new(&home).join(".cache"), PathBuf::from)
-            .join("sse-gateway")
-    });
-    cache.join("bin").join(tool)
+    let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let user_cache = || path("XDG_CACHE_HOME").or_else(|| path("HOME").map(|home| home.join(".cache")));
+    let cache = path("SSE_CACHE").or_else(|| user_cache().map(|cache| cache.join("sse-gateway")));
+    cache.unwrap_or_default().join("bin").join(tool)
 }
 
 /// A binary of this workspace, built beside this test.
@@ -151,7 +148,7 @@ impl Gateway {
     ///
     /// When it does not become ready.
     pub async fn start(nats: &Nats, patch: Value) -> Result<Self> {
-        let gateway = Self::start_unready(nats, "tests/gateway", patch).await?;
+        let gateway = Self::start_unready(nats, "tests/gateway", patch)?;
         gateway.ready().await?;
         Ok(gateway)
     }
@@ -161,7 +158,7 @@ impl Gateway {
     /// # Errors
     ///
     /// When the process does not start.
-    pub async fn start_unready(nats: &Nats, name: &str, patch: Value) -> Result<Self> {
+    pub fn start_unready(nats: &Nats, name: &str, patch: Value) -> Result<Self> {
         let mut spec = json!({
             "nats": {"url": nats.url()},
             "auth": {"issuers": [{

@@ -53,7 +53,7 @@ impl Publisher {
     ///
     /// When the stream does not acknowledge within a minute.
     pub async fn insist(&self, subject: &str, id: &str, data: &str) -> Result<u64> {
-        crate::eventually("a publish", Duration::from_secs(60), || async {
+        crate::eventually("a publish", Duration::from_mins(1), || async {
             self.publish_with(subject, &[("Nats-Msg-Id", id)], data).await
         })
         .await

@@ -129,13 +129,12 @@ impl Issuer {
 
 fn refusal(kind: &ErrorKind) -> Unauthorized {
     match kind {
-        ErrorKind::ExpiredSignature => Unauthorized::Expired,
         ErrorKind::ImmatureSignature => Unauthorized::NotYetValid,
         ErrorKind::InvalidAudience => Unauthorized::Audience,
         ErrorKind::InvalidIssuer => Unauthorized::UnknownIssuer,
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => Unauthorized::Algorithm,
         ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => Unauthorized::Audience,
-        ErrorKind::MissingRequiredClaim(_) => Unauthorized::Expired,
+        ErrorKind::ExpiredSignature | ErrorKind::MissingRequiredClaim(_) => Unauthorized::Expired,
         ErrorKind::InvalidSignature => Unauthorized::Signature,
         _ => Unauthorized::Malformed,
     }

@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    fn identity(claims: Value, default_tenant: &str) -> Result<(String, String), Unauthorized> {
+    fn identity(claims: &Value, default_tenant: &str) -> Result<(String, String), Unauthorized> {
         let rules = Claims {
             user_id: vec!["uid".into(), "sub".into()],
             tenant: "tenant".into(),
@@ -105,23 +105,23 @@ mod tests {
 
     #[test]
     fn the_first_user_claim_that_is_not_empty_counts() {
-        let ok = identity(json!({"uid": "", "sub": "a@b", "tenant": "acme"}), "");
+        let ok = identity(&json!({"uid": "", "sub": "a@b", "tenant": "acme"}), "");
         assert_eq!(ok, Ok(("acme".into(), "a%40b".into())));
-        assert_eq!(identity(json!({"uid": 7, "sub": "a", "tenant": "t"}), ""), Ok(("t".into(), "7".into())));
+        assert_eq!(identity(&json!({"uid": 7, "sub": "a", "tenant": "t"}), ""), Ok(("t".into(), "7".into())));
     }
 
     #[test]
     fn what_is_missing_is_refused() {
-        assert_eq!(identity(json!({"tenant": "t"}), ""), Err(Unauthorized::NoUser));
-        assert_eq!(identity(json!({"sub": "a"}), ""), Err(Unauthorized::NoTenant));
-        assert_eq!(identity(json!({"sub": "a"}), "d"), Ok(("d".into(), "a".into())));
-        assert_eq!(identity(json!({"sub": "a", "tenant": "_sys"}), ""), Err(Unauthorized::BadTenant));
-        assert_eq!(identity(json!({"sub": "a".repeat(129), "tenant": "t"}), ""), Err(Unauthorized::BadUser));
-        assert_eq!(identity(json!({"sub": ["a"], "tenant": "t"}), ""), Err(Unauthorized::NoUser));
+        assert_eq!(identity(&json!({"tenant": "t"}), ""), Err(Unauthorized::NoUser));
+        assert_eq!(identity(&json!({"sub": "a"}), ""), Err(Unauthorized::NoTenant));
+        assert_eq!(identity(&json!({"sub": "a"}), "d"), Ok(("d".into(), "a".into())));
+        assert_eq!(identity(&json!({"sub": "a", "tenant": "_sys"}), ""), Err(Unauthorized::BadTenant));
+        assert_eq!(identity(&json!({"sub": "a".repeat(129), "tenant": "t"}), ""), Err(Unauthorized::BadUser));
+        assert_eq!(identity(&json!({"sub": ["a"], "tenant": "t"}), ""), Err(Unauthorized::NoUser));
     }
 
     #[test]
     fn a_wildcard_in_an_id_is_just_a_character() {
-        assert_eq!(identity(json!({"sub": "*", "tenant": ">"}), ""), Ok(("%3E".into(), "%2A".into())));
+        assert_eq!(identity(&json!({"sub": "*", "tenant": ">"}), ""), Ok(("%3E".into(), "%2A".into())));
     }
 }

@@ -74,8 +74,8 @@ fn check_tenant(identity: &Identity, headers: &HeaderMap) -> Result<(), Problem>
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let base = gateway.config.spec.endpoints.base_path.clone();
     Router::new()
-        .route(&format!("{base}/token"), post(token::mint).fallback(|| not_allowed("POST")))
-        .route(&format!("{base}/stream"), get(stream::open).head(head).fallback(|| not_allowed("GET")))
+        .route(&format!("{base}/token"), post(token::mint).fallback(async || not_allowed("POST")))
+        .route(&format!("{base}/stream"), get(stream::open).head(head).fallback(async || not_allowed("GET")))
         .fallback(any(not_found))
         .with_state(gateway)
 }
@@ -86,10 +86,10 @@ async fn not_found() -> Problem {
 
 /// A HEAD request may not use up a token or open a stream.
 async fn head() -> Response {
-    not_allowed("GET").await
+    not_allowed("GET")
 }
 
-async fn not_allowed(allowed: &'static str) -> Response {
+fn not_allowed(allowed: &'static str) -> Response {
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("Only {allowed} is allowed here."));
     ([(header::ALLOW, allowed)], problem).into_response()
 }

@@ -7,10 +7,13 @@ use super::Membership;
 use crate::connection::outbox::Outbox;
 use crate::subject::{Target, Token};
 
+/// The connections of a tenant, by user, each with its key.
+type Users = HashMap<Token, Vec<(u64, Arc<Outbox>)>>;
+
 #[derive(Default)]
 pub struct Index {
     next_key: u64,
-    tenants: HashMap<Token, HashMap<Token, Vec<(u64, Arc<Outbox>)>>>,
+    tenants: HashMap<Token, Users>,
 }
 
 impl Index {

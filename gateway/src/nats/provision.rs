@@ -216,7 +216,7 @@ pub async fn bucket(jetstream: &Context, config: &Config) -> Result<Store, Provi
         allow_rollup: true,
         deny_delete: true,
         allow_direct: false,
-        duplicate_window: max_age.min(Duration::from_secs(120)),
+        duplicate_window: max_age.min(Duration::from_mins(2)),
         discard: async_nats::jetstream::stream::DiscardPolicy::New,
         ..StreamConfig::default()
     };

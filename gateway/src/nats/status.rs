@@ -101,4 +101,4 @@ impl Status {
     }
 }
 
-const MAX_CURSOR_INTERVAL: Duration = Duration::from_secs(60);
+const MAX_CURSOR_INTERVAL: Duration = Duration::from_mins(1);
