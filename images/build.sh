@@ -31,6 +31,8 @@ cargo_binary() { # NAME
 
 fill() { # IMAGE DIRECTORY: what the Dockerfile's stage 'build' would leave in /rootfs
   local tools binary
+  # Without an entry for its user the kubelet would run a container with group 0.
+  install -D -m 644 "$here/passwd" "$2/etc/passwd"
   case $1 in
     sse-gateway | sse-operator)
       binary=$(cargo_binary "$1")
@@ -43,7 +45,6 @@ fill() { # IMAGE DIRECTORY: what the Dockerfile's stage 'build' would leave in /
       install -D -t "$2" "$tools"/nats-{server,pub,sub,req}
       ;;
     pause)
-      mkdir -p "$2"
       cc -static -O2 -o "$2/pause" "$here/pause/pause.c"
       ;;
     *) die "no image '$1'" ;;
@@ -58,7 +59,7 @@ for image; do
   fill "$image" "$context/rootfs"
   while read -r -d '' binary; do
     if readelf -lW "$binary" | grep -q INTERP; then
-      die "$binary is linked dynamically: it can not run in an image from scratch (see .cargo/config.toml)"
+      die "${binary##*/} is linked dynamically and can not run in an image from scratch (see .cargo/config.toml)"
     fi
   done < <(find "$context/rootfs" -type f -perm -100 -print0)
 
@@ -71,7 +72,7 @@ for image; do
   # The named context stands in for the stage 'build', which buildah then skips. A fixed time makes equal inputs equal images.
   mkdir -p "$work/empty"
   buildah bud --quiet --isolation chroot --timestamp 0 --build-context "build=$context" --build-arg "VERSION=$version" \
-    --tag "localhost/$image:$tag" --file "$here/$image/Dockerfile" "$work/empty" >&2
+    --tag "localhost/$image:$tag" --file "$here/$image/Dockerfile" "$work/empty" >/dev/null
   rm -f "$archive.inputs" "$archive.$$"
   buildah push --quiet "localhost/$image:$tag" "docker-archive:$archive.$$:localhost/$image:$tag" >&2
   mv "$archive.$$" "$archive"

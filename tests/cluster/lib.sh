@@ -1,6 +1,9 @@
 # Shared by the scripts of this folder: where things are, how processes are recorded, how a node is stopped.
 # shellcheck shell=bash disable=SC2034
+shopt -s inherit_errexit
 export LC_ALL=C
+# A user's PATH may lack the directories of system tools.
+PATH=$PATH:/usr/sbin:/sbin
 # Scripts that one of them calls keep its clock.
 export SSE_BEGAN=${SSE_BEGAN:-${EPOCHREALTIME/./}}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -78,13 +81,13 @@ finish() { # SECONDS PID...: waits for processes that were told to end, kills wh
   done
 }
 
-stop() { # NAME...: ends recorded processes, together
+stop() { # NAME...: ends recorded processes, together; after $grace seconds by force
   local each pid pids=() names=()
   for each; do
     if pid=$(pid_of "$each") && kill "$pid" 2>/dev/null; then pids+=("$pid") names+=("$each"); fi
   done
   if ((${#pids[@]})); then
-    finish 20 "${pids[@]}"
+    finish "${grace:-20}" "${pids[@]}"
     say "stopped ${names[*]}"
   fi
   for each; do rm -f "$root/run/$each.pid"; done

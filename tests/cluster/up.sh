@@ -22,7 +22,7 @@ main() {
   "$here/toolbox/build.sh" "${tools[@]}" >/dev/null 9>&-
   TAG='' "$images/build.sh" "$cache/images" pause >/dev/null 9>&-
   say "packages, binaries and the pause image are there"
-  export PATH=$bin:$PATH:/usr/sbin:/sbin
+  export PATH=$bin:$PATH
   # The cluster talks to nobody else: a proxy of the machine would only be in the way.
   unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 
@@ -123,7 +123,10 @@ file() { # PATH < CONTENT
 certificates() {
   local user
   if [[ ! -e pki/complete ]]; then
-    (umask 077 && make_certificates) >log/certificates.log 2>&1 || failed certificates "can not be made"
+    # Not `|| failed`, which would switch errexit off inside.
+    trap 'failed certificates "can not be made"' ERR
+    (umask 077; make_certificates) >log/certificates.log 2>&1
+    trap - ERR
     touch pki/complete
     say "certificates are made"
   fi
@@ -169,6 +172,8 @@ EOF
 # --- The control plane
 
 control_plane() {
+  # An apiserver that lost its etcd waits longer and longer, up to two minutes, before it tries again.
+  if ! pid_of etcd >/dev/null; then grace=2 stop apiserver; fi
   # Without fsync etcd is several times faster; a crash of the machine (not of etcd) may lose a cluster that
   # can be made anew in seconds.
   start etcd etcd --data-dir etcd --unsafe-no-fsync --log-level warn \

@@ -19,7 +19,7 @@ async fn of_fifty_redemptions_on_two_pods_exactly_one_wins() -> Result<()> {
         let race =
             (0..50).map(|i| {
                 let mut racer = client.clone();
-                racer.gateway = if i % 2 == 0 { first.address } else { second.address };
+                racer.gateway = if i % 2 == 0 { first.address } else { second.address }.into();
                 let path = path.clone();
                 async move {
                     racer.request(hyper::Method::GET, &path, &[]).await.map(|answer| answer.status.as_u16())
@@ -65,7 +65,7 @@ async fn a_token_is_good_only_at_the_gateway_that_minted_it() -> Result<()> {
     other.ready().await?;
     let mut client = one.client("acme", "alice");
     let token = client.token().await?;
-    client.gateway = other.address;
+    client.gateway = other.address.into();
     let path = format!("/api/v1/sse/stream?token={token}");
     assert_eq!(client.request(hyper::Method::GET, &path, &[]).await?.status, 401);
     Ok(())

@@ -2,6 +2,7 @@
 //! standard. Nothing here is shared with the gateway's code.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -10,16 +11,48 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How a gateway is reached.
+#[derive(Clone)]
+pub enum Door {
+    Address(SocketAddr),
+    /// One certain pod of a cluster, by port-forward: whatever the cluster, whatever its network.
+    Pod(Box<Api<Pod>>, String),
+}
+
+impl From<SocketAddr> for Door {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+trait Transport: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Transport for T {}
+
+impl Door {
+    async fn connect(&self) -> Result<Pin<Box<dyn Transport>>> {
+        match self {
+            Self::Address(address) => Ok(Box::pin(TcpStream::connect(address).await?)),
+            Self::Pod(pods, name) => {
+                let mut forward = pods.portforward(name, &[8080]).await?;
+                Ok(Box::pin(forward.take_stream(8080).context("a forwarded port")?))
+            }
+        }
+    }
+}
+
 /// A user of a gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
-    pub gateway: SocketAddr,
+    pub gateway: Door,
     pub base: String,
     pub jwt: String,
 }
@@ -64,8 +97,8 @@ impl Drop for Stream {
 
 impl Client {
     #[must_use]
-    pub fn new(gateway: SocketAddr, tenant: &str, user: &str) -> Self {
-        Self { gateway, base: "/api/v1/sse".into(), jwt: crate::jwt::jwt(tenant, user) }
+    pub fn new(gateway: impl Into<Door>, tenant: &str, user: &str) -> Self {
+        Self { gateway: gateway.into(), base: "/api/v1/sse".into(), jwt: crate::jwt::jwt(tenant, user) }
     }
 
     /// Any request, with its answer read to the end.
@@ -74,7 +107,7 @@ impl Client {
     ///
     /// When the gateway does not answer in time.
     pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
-        let (response, connection) = send(self.gateway, method, path, headers).await?;
+        let (response, connection) = send(&self.gateway, method, path, headers).await?;
         let (head, body) = response.into_parts();
         let body = timeout(DEADLINE, body.collect()).await??.to_bytes();
         connection.abort();
@@ -129,7 +162,7 @@ impl Client {
     }
 
     async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Stream> {
-        let (response, connection) = send(self.gateway, Method::GET, path, headers).await?;
+        let (response, connection) = send(&self.gateway, Method::GET, path, headers).await?;
         let (head, body) = response.into_parts();
         if head.status != 200 {
             let body = timeout(DEADLINE, body.collect()).await??.to_bytes();
@@ -142,13 +175,13 @@ impl Client {
 }
 
 async fn send(
-    gateway: SocketAddr,
+    gateway: &Door,
     method: Method,
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<(Response<Incoming>, JoinHandle<()>)> {
     let exchange = async {
-        let socket = TcpStream::connect(gateway).await?;
+        let socket = gateway.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
         let connection = tokio::spawn(async move {
             // A connection that the other side cuts is what some tests are about.

@@ -4,6 +4,7 @@
 #![expect(clippy::missing_panics_doc, clippy::expect_used, reason = "a panic here is a failed test")]
 
 pub mod client;
+pub mod cluster;
 pub mod jwt;
 pub mod process;
 pub mod publisher;

@@ -224,7 +224,7 @@ impl Gateway {
     ///
     /// When it does not answer.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
-        let admin = Client { gateway: self.admin, base: String::new(), jwt: String::new() };
+        let admin = Client { gateway: self.admin.into(), base: String::new(), jwt: String::new() };
         let answer = admin.request(hyper::Method::GET, path, &[]).await?;
         Ok((answer.status.as_u16(), answer.body))
     }

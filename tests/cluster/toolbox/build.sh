@@ -51,7 +51,7 @@ build() { # TOOL DIRECTORY PACKAGE LINKER-FLAGS
 
 declare -A wanted=()
 for tool; do
-  grep -q "^$tool " <<<"$tools" || die "no tool '$tool'; there are:" $(awk '{print $1}' <<<"$tools")
+  grep -q "^$tool " <<<"$tools" || die "no tool '$tool'; there are: $(awk '{printf "%s ", $1}' <<<"$tools")"
   wanted[$tool]=1
 done
 command -v go >/dev/null || die "go is missing: install Go 1.26 or later"

@@ -1,0 +1,374 @@
+//! A real cluster: the operator installed by Helm once, a namespace for each test, the logs of all
+//! pods when one fails.
+//!
+//! `KUBECONFIG` names the cluster, whose images were loaded before; `make test` sees to both.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Pod, Secret};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client as KubeClient, ResourceExt};
+use serde_json::{Value, json};
+use sse_crds::SseGateway;
+use tokio::process::{Child, Command};
+use tokio::sync::{OnceCell, RwLock};
+
+use crate::client::{Client, Door};
+use crate::eventually;
+use crate::jwt::{ISSUER, KEY};
+use crate::process::{merge, toolbox};
+use crate::publisher::Publisher;
+
+/// Where the operator and its NATS are installed.
+pub const SYSTEM: &str = "sse-system";
+/// The release, and so the name of the operator's objects.
+pub const RELEASE: &str = "sse-gateway";
+/// NATS as pods reach it.
+pub const NATS: &str = "nats://sse-gateway-nats.sse-system.svc:4222";
+
+static INSTALLED: OnceCell<()> = OnceCell::const_new();
+/// Tests that stop what others use hold this alone.
+pub static PEACE: RwLock<()> = RwLock::const_new(());
+
+/// A namespace of one test.
+pub struct Namespace {
+    pub name: String,
+    pub client: KubeClient,
+}
+
+/// Runs a test in a namespace of its own, with the operator installed. What a failure needs to be
+/// understood is kept under `target/e2e-logs`.
+///
+/// # Errors
+///
+/// With the test's error, and where its logs are.
+pub async fn in_namespace<F>(test: &str, body: F) -> Result<()>
+where
+    F: AsyncFnOnce(&Namespace) -> Result<()>,
+{
+    INSTALLED.get_or_try_init(install).await?;
+    let namespace = Namespace::create(test).await?;
+    match body(&namespace).await {
+        Ok(()) => namespace.delete().await,
+        Err(error) => {
+            let logs = namespace.collect().await;
+            // Gateways of a failed test would go on using NATS.
+            namespace.delete().await?;
+            Err(error.context(format!("{test}: logs are in {}", logs.display())))
+        }
+    }
+}
+
+/// Installs the chart of this checkout, or upgrades to it.
+///
+/// # Errors
+///
+/// When Helm fails.
+pub async fn install() -> Result<()> {
+    let mut arguments = vec!["upgrade", "--install", RELEASE, "--namespace", SYSTEM, "--create-namespace"];
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sse-gateway");
+    arguments.push(chart);
+    let set = "image.repository=localhost/sse-operator,image.tag=dev,gatewayImage.repository=localhost/sse-gateway,\
+        gatewayImage.tag=dev,nats.enabled=true,nats.auth.insecure=true,nats.image.repository=localhost/nats,\
+        nats.image.tag=dev";
+    arguments.extend(["--set", set, "--wait", "--timeout", "3m"]);
+    run("helm", &arguments).await.map(drop)
+}
+
+/// Runs a tool against the cluster, and returns what it printed.
+///
+/// # Errors
+///
+/// When it fails, with what it said.
+pub async fn run(tool: &str, arguments: &[&str]) -> Result<String> {
+    let output = command(tool).args(arguments).output().await.with_context(|| format!("starting {tool}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{tool} {}: {said}", arguments.join(" "));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn command(tool: &str) -> Command {
+    let built = toolbox(tool);
+    let mut command = Command::new(if built.exists() { built } else { PathBuf::from(tool) });
+    command.kill_on_drop(true);
+    command
+}
+
+/// Runs kubectl.
+///
+/// # Errors
+///
+/// When it fails, with what it said.
+pub async fn kubectl(arguments: &[&str]) -> Result<String> {
+    run("kubectl", arguments).await
+}
+
+/// Applies a manifest; the error is what `kubectl apply` says to a person.
+///
+/// # Errors
+///
+/// When the API server refuses it.
+pub async fn apply(manifest: &Value) -> Result<String> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), manifest.to_string())?;
+    kubectl(&["apply", "-f", &file.path().to_string_lossy()]).await
+}
+
+/// A small good gateway in a namespace, with `patch` merged into its spec.
+#[must_use]
+pub fn manifest(namespace: &str, name: &str, patch: Value) -> Value {
+    let mut spec = json!({
+        "replicas": 2,
+        "nats": {
+            "url": NATS,
+            // A log for each test: gateways of other tests own others.
+            "subjectPrefix": prefix(namespace),
+            "stream": {"maxBytes": 16 * 1024 * 1024},
+        },
+        "auth": {"issuers": [{
+            "issuer": ISSUER, "algorithms": ["HS256"], "keySecretRef": {"name": "jwt", "key": "key"},
+        }]},
+        "drain": {"windowSeconds": 2},
+    });
+    merge(&mut spec, patch);
+    json!({
+        "apiVersion": "ssegateway.io/v1alpha1", "kind": "SseGateway",
+        "metadata": {"namespace": namespace, "name": name}, "spec": spec,
+    })
+}
+
+/// The subject prefix of a namespace's gateways.
+#[must_use]
+pub fn prefix(namespace: &str) -> String {
+    namespace.replace('-', "_").chars().take(32).collect()
+}
+
+/// A connection to the cluster's NATS from outside, through a port-forward that lives as long as it.
+pub struct Outside {
+    pub publisher: Publisher,
+    _forward: Child,
+}
+
+/// Reaches the cluster's NATS from outside.
+///
+/// # Errors
+///
+/// When the port-forward does not come up.
+pub async fn outside() -> Result<Outside> {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let mut forward = command("kubectl")
+        .args(["-n", SYSTEM, "port-forward", "statefulset/sse-gateway-nats", ":4222"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    let stdout = forward.stdout.take().context("a pipe")?;
+    let mut lines = BufReader::new(stdout).lines();
+    let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await??;
+    let line = line.context("the port-forward ended")?;
+    // Forwarding from 127.0.0.1:40123 -> 4222
+    let port = line.split(':').nth(1).and_then(|rest| rest.split(' ').next()).context("a port")?.to_owned();
+    let publisher = Publisher::connect(&format!("nats://127.0.0.1:{port}")).await?;
+    Ok(Outside { publisher, _forward: forward })
+}
+
+impl Namespace {
+    /// Makes a namespace that enforces the restricted pod security profile, with the issuer's key.
+    async fn create(test: &str) -> Result<Self> {
+        let client = KubeClient::try_default().await.context("KUBECONFIG must name a cluster")?;
+        let name = format!("{test}-{:04x}", rand::random::<u16>());
+        let namespace: KubeNamespace = serde_json::from_value(json!({"metadata": {"name": name, "labels": {
+            "pod-security.kubernetes.io/enforce": "restricted"}}}))?;
+        Api::<KubeNamespace>::all(client.clone()).create(&PostParams::default(), &namespace).await?;
+        let namespace = Self { name, client };
+        let secret: Secret =
+            serde_json::from_value(json!({"metadata": {"name": "jwt"}, "stringData": {"key": KEY}}))?;
+        namespace.api::<Secret>().create(&PostParams::default(), &secret).await?;
+        Ok(namespace)
+    }
+
+    async fn delete(&self) -> Result<()> {
+        let namespaces = Api::<KubeNamespace>::all(self.client.clone());
+        namespaces.delete(&self.name, &kube::api::DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Logs and descriptions of everything that may explain a failure.
+    async fn collect(&self) -> PathBuf {
+        let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/e2e-logs")).join(&self.name);
+        let _ = std::fs::create_dir_all(&dir);
+        for namespace in [self.name.as_str(), SYSTEM] {
+            let get = ["-n", namespace, "get", "ssegateways,all,events,pvc", "-o", "yaml"];
+            let describe = ["-n", namespace, "describe", "pods"];
+            for (file, arguments) in [("objects.yaml", &get[..]), ("pods.txt", &describe[..])] {
+                let text = kubectl(arguments).await.unwrap_or_else(|error| error.to_string());
+                let _ = std::fs::write(dir.join(format!("{namespace}-{file}")), text);
+            }
+            let names = ["-n", namespace, "get", "pods", "-o", "name"];
+            let pods = kubectl(&names).await.unwrap_or_default();
+            for pod in pods.lines() {
+                for previous in [false, true] {
+                    let flag = format!("--previous={previous}");
+                    let Ok(text) = kubectl(&["-n", namespace, "logs", pod, &flag]).await else { continue };
+                    let name = pod.replace('/', "-");
+                    let suffix = if previous { "-previous" } else { "" };
+                    let _ = std::fs::write(dir.join(format!("{namespace}-{name}{suffix}.log")), text);
+                }
+            }
+        }
+        dir
+    }
+
+    /// Objects of a kind in this namespace.
+    #[must_use]
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    /// Declares a gateway and waits until it is ready, by the very command that a person would use.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready.
+    pub async fn gateway(&self, name: &str, patch: Value) -> Result<()> {
+        apply(&manifest(&self.name, name, patch)).await?;
+        self.wait_ready(name).await
+    }
+
+    /// `kubectl wait --for=condition=Ready`.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway is not ready in time.
+    pub async fn wait_ready(&self, name: &str) -> Result<()> {
+        let resource = format!("ssegateway/{name}");
+        kubectl(&["-n", &self.name, "wait", "--for=condition=Ready", "--timeout=90s", &resource])
+            .await
+            .map(drop)
+    }
+
+    /// Merges a patch into the spec of a gateway; returns its new generation.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses it.
+    pub async fn patch(&self, name: &str, spec: Value) -> Result<i64> {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        let gateway = self.api::<SseGateway>().patch(name, &PatchParams::default(), &patch).await?;
+        gateway.metadata.generation.context("a generation")
+    }
+
+    /// Waits until a generation of a gateway is rolled out and ready.
+    ///
+    /// # Errors
+    ///
+    /// When it is not in time.
+    pub async fn rolled_out(&self, name: &str, generation: i64) -> Result<()> {
+        eventually("the rollout", Duration::from_secs(90), || async {
+            let gateway = self.api::<SseGateway>().get(name).await?;
+            let status = gateway.status.context("a status")?;
+            let ready = status.conditions.iter().find(|c| c.type_ == "Ready").context("a condition")?;
+            ensure!(
+                ready.observed_generation == Some(generation) && ready.status == "True",
+                "{}: {} {} at generation {:?}",
+                ready.status,
+                ready.reason,
+                ready.message,
+                ready.observed_generation
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// The status of a gateway's condition: (status, reason, message).
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub async fn condition(&self, name: &str, kind: &str) -> Result<(String, String, String)> {
+        let gateway = self.api::<SseGateway>().get(name).await?;
+        let conditions = gateway.status.map(|status| status.conditions).unwrap_or_default();
+        let condition = conditions.into_iter().find(|c| c.type_ == kind).context("no such condition")?;
+        Ok((condition.status, condition.reason, condition.message))
+    }
+
+    /// Names of the gateway's pods that serve: ready, and not about to go.
+    ///
+    /// # Errors
+    ///
+    /// When the API server does not answer.
+    pub async fn ready_pods(&self, gateway: &str) -> Result<Vec<String>> {
+        let labels = format!("app.kubernetes.io/name=sse-gateway,app.kubernetes.io/instance={gateway}");
+        let pods = self.api::<Pod>().list(&ListParams::default().labels(&labels)).await?;
+        let serves = |pod: &Pod| {
+            let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+            let ready =
+                conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+            ready && pod.metadata.deletion_timestamp.is_none()
+        };
+        Ok(pods.items.iter().filter(|pod| serves(pod)).map(ResourceExt::name_any).collect())
+    }
+
+    /// A client of one certain pod.
+    #[must_use]
+    pub fn client_of(&self, pod: &str, tenant: &str, user: &str) -> Client {
+        Client::new(Door::Pod(Box::new(self.api()), pod.to_owned()), tenant, user)
+    }
+
+    /// A client of any pod that is ready.
+    ///
+    /// # Errors
+    ///
+    /// When there is none in time.
+    pub async fn client(&self, gateway: &str, tenant: &str, user: &str) -> Result<Client> {
+        eventually("a ready pod", Duration::from_mins(1), || async {
+            let pods = self.ready_pods(gateway).await?;
+            match pods.first() {
+                Some(pod) => Ok(self.client_of(pod, tenant, user)),
+                None => bail!("no pod of {gateway} is ready"),
+            }
+        })
+        .await
+    }
+
+    /// Reads events of a user, with a new stream at the cursor whenever one ends, until `last` came.
+    ///
+    /// # Errors
+    ///
+    /// When `last` does not come within two minutes.
+    pub async fn follow(&self, gateway: &str, user: &str, cursor: String, last: &str) -> Result<Vec<String>> {
+        let mut seen = Vec::new();
+        let mut cursor = cursor;
+        let follow = async {
+            loop {
+                let stream = async { self.client(gateway, "acme", user).await?.open(&cursor).await };
+                // A pod that is about to go, or NATS away: the client comes back, as browsers do.
+                let Ok(mut stream) = stream.await else {
+                    tokio::time::sleep(Duration::from_millis(200)).await; // backoff of the client
+                    continue;
+                };
+                while let Ok(Some(event)) = stream.next(Duration::from_secs(5)).await {
+                    ensure!(event.name != "reset", "a gap was told: {}", event.data);
+                    seen.push(event.data);
+                    if seen.last().is_some_and(|data| data == last) {
+                        return Ok(());
+                    }
+                }
+                cursor.clone_from(&stream.last_id);
+            }
+        };
+        match tokio::time::timeout(Duration::from_mins(2), follow).await {
+            Ok(result) => result.map(|()| seen),
+            Err(_) => bail!(
+                "{last:?} did not come; the last were {:?}",
+                seen.iter().rev().take(3).collect::<Vec<_>>()
+            ),
+        }
+    }
+}
