@@ -70,10 +70,14 @@ pub async fn install() -> Result<()> {
     let mut arguments = vec!["upgrade", "--install", RELEASE, "--namespace", SYSTEM, "--create-namespace"];
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sse-gateway");
     arguments.push(chart);
-    let set = "image.repository=localhost/sse-operator,image.tag=dev,gatewayImage.repository=localhost/sse-gateway,\
-        gatewayImage.tag=dev,nats.enabled=true,nats.auth.insecure=true,nats.image.repository=localhost/nats,\
-        nats.image.tag=dev";
-    arguments.extend(["--set", set, "--wait", "--timeout", "3m"]);
+    let tag = std::env::var("SSE_TAG").context("SSE_TAG must name the images' tag, see tests/cluster/prepare.sh")?;
+    let images = ["image", "gatewayImage", "nats.image"].into_iter().zip(["sse-operator", "sse-gateway", "nats"]);
+    let set: Vec<String> = images
+        .map(|(value, image)| format!("{value}.repository=localhost/{image},{value}.tag={tag}"))
+        .chain(["nats.enabled=true,nats.auth.insecure=true".into()])
+        .collect();
+    let set = set.join(",");
+    arguments.extend(["--set", &set, "--wait", "--timeout", "3m"]);
     run("helm", &arguments).await.map(drop)
 }
 

@@ -1,0 +1,35 @@
+# One front door. Each target installs what it needs, pinned, from package registries.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+.PHONY: help demo demo-down dev test check build crds clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## A real cluster, NATS, the chart, a gateway of two pods, one event seen on both; left running
+	@tests/demo/demo.sh
+
+demo-down: ## End the demo's cluster and remove its state
+	@tests/cluster/down.sh demo --purge
+
+dev: ## A nats-server and one gateway on loopback, no cluster
+	@tests/demo/dev.sh
+
+test: ## Every test: lints, units, the gateway with a real NATS, everything on a real cluster
+	@tests/run.sh
+
+check: ## What takes a minute of that: formatting, lints, unit tests
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --locked --workspace --exclude sse-tests
+
+build: ## The binaries, for development
+	cargo build --locked --workspace --bins
+
+crds: ## Make the CRD from the types, after a change in crds/src
+	UPDATE=1 cargo test --quiet -p sse-crds --test crd
+	cp crds/ssegateways.yaml charts/sse-gateway/files/ssegateways.yaml
+
+clean: ## Remove what was built here; the shared cache is in ~/.cache/sse-gateway
+	cargo clean

@@ -1,0 +1,97 @@
+//! Command line and environment.
+
+use std::net::SocketAddr;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Parser, Subcommand, ValueEnum};
+use sse_crds::pod::ImagePullPolicy;
+
+/// Runs gateways for `SseGateway` resources.
+#[derive(Debug, Parser)]
+#[command(name = "sse-operator", version, subcommand_negates_reqs = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Image of the gateway pods, where an SseGateway names none of its own. Required to run.
+    #[arg(long, env, required = true, value_parser = NonEmptyStringValueParser::new())]
+    pub gateway_image: Option<String>,
+
+    /// When the image of the gateway pods is pulled.
+    #[arg(long, env, value_enum, default_value = "IfNotPresent")]
+    pub gateway_image_pull_policy: PullPolicy,
+
+    /// Namespaces to watch, comma-separated. Empty: all.
+    #[arg(long, env, value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env, default_value = "[::]:8080")]
+    pub listen: SocketAddr,
+
+    /// Form of the log lines.
+    #[arg(long, env, value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+
+    /// Least severity that is logged, or filter directives such as `info,kube=debug`.
+    #[arg(long, env, default_value = "info")]
+    pub log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Prints the CustomResourceDefinition as YAML.
+    Crd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+/// [`ImagePullPolicy`], by the names of the Kubernetes API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+impl From<PullPolicy> for ImagePullPolicy {
+    fn from(policy: PullPolicy) -> Self {
+        match policy {
+            PullPolicy::Always => Self::Always,
+            PullPolicy::IfNotPresent => Self::IfNotPresent,
+            PullPolicy::Never => Self::Never,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from([&["sse-operator"], arguments].concat())
+    }
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn only_running_needs_an_image() {
+        assert_eq!(parse(&["crd"]).expect("arguments").command, Some(Command::Crd));
+        assert!(parse(&[]).expect_err("no image").to_string().contains("--gateway-image"));
+        let run = parse(&["--gateway-image", "i", "--watch-namespaces", "a,b"]).expect("arguments");
+        assert_eq!(run.gateway_image.as_deref(), Some("i"));
+        assert_eq!(run.gateway_image_pull_policy, PullPolicy::IfNotPresent);
+        assert_eq!(run.watch_namespaces, ["a", "b"]);
+        assert_eq!(run.listen.port(), 8080);
+    }
+}

@@ -1,0 +1,62 @@
+//! The Deployment of the pods.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use sse_crds::SseGatewaySpec;
+
+use super::{Owner, Settings, count, pod, selector};
+
+pub fn plan(owner: &Owner, spec: &SseGatewaySpec, config_hash: &str, settings: &Settings) -> Deployment {
+    Deployment {
+        metadata: owner.child(owner.name.clone(), &BTreeMap::new()),
+        spec: Some(DeploymentSpec {
+            replicas: spec.autoscaling.is_none().then(|| count(spec.replicas)),
+            selector: LabelSelector { match_labels: Some(selector(&owner.name)), ..LabelSelector::default() },
+            // A new pod is ready before an old one lets go of its connections.
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".into()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
+            }),
+            revision_history_limit: Some(3),
+            template: pod::template(owner, spec, config_hash, settings),
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixtures::{gateway, settings};
+    use super::super::{children, selector};
+    use super::*;
+
+    #[test]
+    fn a_rollout_adds_a_pod_before_it_takes_one() {
+        let deployment = children(&gateway(json!({"replicas": 4})), &settings()).expect("a plan").deployment;
+        let spec = deployment.spec.expect("a spec");
+        assert_eq!(spec.replicas, Some(4));
+        assert_eq!(spec.revision_history_limit, Some(3));
+        assert_eq!(spec.min_ready_seconds, None);
+        assert_eq!(spec.selector.match_labels, Some(selector("live")));
+        let rolling = spec.strategy.expect("a strategy").rolling_update.expect("a rolling update");
+        assert_eq!(rolling.max_surge, Some(IntOrString::Int(1)));
+        assert_eq!(rolling.max_unavailable, Some(IntOrString::Int(0)));
+    }
+
+    #[test]
+    fn replicas_are_the_autoscalers_while_there_is_one() {
+        let gateway = gateway(json!({"replicas": 4, "autoscaling": {"minReplicas": 3}}));
+        let children = children(&gateway, &settings()).expect("a plan");
+        assert_eq!(children.deployment.spec.expect("a spec").replicas, None);
+        assert_eq!(children.first_replicas, Some(3));
+    }
+}

@@ -1,0 +1,258 @@
+//! One look at one gateway: plan, apply, observe, tell.
+//!
+//! Whatever fails on the way, the status is still written from what could be seen, and names it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::controller::Action;
+use kube::runtime::events::{Event, Recorder, Reporter};
+use kube::{Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+use sse_crds::{SseGateway, SseGatewaySpec, SseGatewayStatus, is_valid_name};
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::apply::{self, FIELD_MANAGER, Owner};
+use crate::controller::Watched;
+use crate::memory::{Key, Memory, jittered};
+use crate::metrics::Metrics;
+use crate::plan::{self, Settings};
+use crate::probe::Prober;
+use crate::status::{self, Failure, Observation};
+use crate::{notice, observe};
+
+/// How often the pods are asked for their state.
+const POLL: Duration = Duration::from_secs(15);
+/// How often a gateway without pods is looked at, though the watches told nothing.
+const RESYNC: Duration = Duration::from_mins(10);
+/// No look takes longer: an API server that hangs must not hold one of the few places.
+const DEADLINE: Duration = Duration::from_mins(2);
+
+/// What every reconciliation needs.
+pub struct Context {
+    pub client: Client,
+    pub settings: Settings,
+    pub prober: Prober,
+    pub metrics: Arc<Metrics>,
+    pub memory: Memory,
+}
+
+/// Why a gateway is not as declared.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    InvalidSpec(String),
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+    #[error("{what} could not be read")]
+    Observe { what: &'static str, source: kube::Error },
+    #[error("the status could not be written")]
+    Status(#[source] kube::Error),
+    #[error("gave up after {} s", DEADLINE.as_secs())]
+    Deadline,
+}
+
+impl Error {
+    /// The reason of the `Ready` condition.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::InvalidSpec(_) | Self::Plan(_) => "InvalidSpec",
+            Self::Apply(apply::Error::NotOurs { .. }) => "ObjectNotOurs",
+            Self::Apply(apply::Error::Api { .. }) => "ApplyFailed",
+            Self::Observe { .. } | Self::Status(_) | Self::Deadline => "ObserveFailed",
+        }
+    }
+
+    /// Whether only a change of the spec can help.
+    const fn is_final(&self) -> bool {
+        matches!(self, Self::InvalidSpec(_) | Self::Plan(_))
+    }
+
+    fn failure(&self) -> Failure {
+        Failure { reason: self.reason(), message: notice::chain(self) }
+    }
+}
+
+/// Namespace and name of a watched object.
+pub fn key(object: &Watched) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Brings one gateway closer to what it declares.
+///
+/// # Errors
+///
+/// When something is not as declared and a retry may help.
+pub async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let look = Box::pin(async {
+        match &object.0 {
+            Ok(gateway) => look(gateway, &context).await,
+            Err(invalid) => refuse(invalid, &context).await,
+        }
+    });
+    let result = timeout(DEADLINE, look).await.unwrap_or(Err(Error::Deadline));
+    context.metrics.reconciled(started.elapsed(), result.is_ok());
+    if result.is_ok() {
+        context.memory.succeeded(&key(&object));
+    }
+    result
+}
+
+/// When a failed look is tried again.
+pub fn retry(object: &Arc<Watched>, error: &Error, context: &Arc<Context>) -> Action {
+    let meta = object.meta();
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    let key = key(object);
+    let delay = context.memory.failed(&key, uid, meta.generation.unwrap_or(0));
+    let gateway = format!("{}/{}", key.0, key.1);
+    warn!(gateway, error = notice::chain(error), retry_in = ?delay, "The gateway is not as declared.");
+    Action::requeue(delay)
+}
+
+async fn look(gateway: &SseGateway, context: &Context) -> Result<Action, Error> {
+    if gateway.metadata.deletion_timestamp.is_some() {
+        // The children go with their owner.
+        return Ok(Action::await_change());
+    }
+    let (namespace, name) = (gateway.namespace().unwrap_or_default(), gateway.name_any());
+    let uid = gateway.uid().unwrap_or_default();
+    let owner = Owner { name: &name, namespace: &namespace, uid: &uid };
+
+    let applied = Box::pin(apply(gateway, owner, context)).await;
+    let (mut seen, unseen) = match &applied {
+        Ok((deployment, hash)) => observe::applied(owner, deployment, hash, context).await,
+        Err(_) => observe::running(owner, context).await,
+    };
+    // What could not be applied explains more than what could not be seen.
+    let error = applied.err().or(unseen);
+    seen.failure = error.as_ref().map(Error::failure);
+
+    tell(gateway, &seen, context).await?;
+    let pause = if seen.pods.as_ref().is_none_or(Vec::is_empty) { RESYNC } else { POLL };
+    match error {
+        Some(error) if !error.is_final() => Err(error),
+        _ => Ok(Action::requeue(jittered(pause))),
+    }
+}
+
+/// The Deployment as applied, and the hash of its configuration.
+type Applied = (Deployment, String);
+
+async fn apply(gateway: &SseGateway, owner: Owner<'_>, context: &Context) -> Result<Applied, Error> {
+    let mut findings: Vec<_> =
+        gateway.spec.validate().into_iter().map(|finding| format!("spec.{finding}")).collect();
+    if !is_valid_name(owner.name) {
+        findings.push("metadata.name: must be a DNS-1035 label of at most 40 characters".into());
+    }
+    if !findings.is_empty() {
+        return Err(Error::InvalidSpec(findings.join("; ")));
+    }
+    let mut children = plan::children(gateway, &context.settings)?;
+    let deployment = apply::children(&context.client, owner, &mut children).await?;
+    Ok((deployment, children.config_hash))
+}
+
+/// Writes the status, if it says something new, and the event that goes with it.
+async fn tell(gateway: &SseGateway, seen: &Observation, context: &Context) -> Result<(), Error> {
+    let key = (gateway.namespace().unwrap_or_default(), gateway.name_any());
+    let version = gateway.resource_version().unwrap_or_default();
+    let previous = context.memory.written(&key, &version).or_else(|| gateway.status.clone());
+    let now = Instant::now();
+    let next = status::assess(gateway, previous.as_ref(), seen, Timestamp::now());
+    let next = status::settle(previous.as_ref(), next, context.memory.may_count(&key, now));
+    if previous.as_ref() == Some(&next) {
+        return Ok(());
+    }
+    if !write(&key, gateway.uid().as_deref(), &next, context).await? {
+        return Ok(());
+    }
+    context.memory.wrote(&key, &version, &next, now);
+    let failure = seen.failure.as_ref().map(|failure| failure.message.clone());
+    if let Some(event) = notice::of(previous.as_ref(), &next, failure) {
+        publish(&event, gateway, context).await;
+    }
+    Ok(())
+}
+
+/// Applies the status. False: the gateway is gone.
+async fn write(
+    key: &Key,
+    uid: Option<&str>,
+    status: &SseGatewayStatus,
+    context: &Context,
+) -> Result<bool, Error> {
+    let (namespace, name) = key;
+    let resource = ApiResource::erase::<SseGateway>(&());
+    // Bound to the uid: not onto another gateway that has taken the name.
+    let patch = json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {"name": name, "uid": uid},
+        "status": status,
+    });
+    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), namespace, &resource);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    match api.patch_status(name, &params, &Patch::Apply(patch)).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(false),
+        Err(source) => Err(Error::Status(source)),
+    }
+}
+
+async fn publish<K: Resource<DynamicType = ()>>(event: &Event, about: &K, context: &Context) {
+    // A new recorder each time: what is said twice is decided by the status, not by its cache, which
+    // would also keep the first wording.
+    let recorder = Recorder::new(context.client.clone(), Reporter::from("sse-operator"));
+    if let Err(error) = recorder.publish(event, &about.object_ref(&())).await {
+        warn!(error = notice::chain(&error), "An event was not published.");
+    }
+}
+
+/// Tells the owner of an object that is no `SseGateway` to this version which field is wrong. The
+/// schema lets some such through: it does not describe every Kubernetes type under `spec.pod`.
+async fn refuse(invalid: &InvalidObject, context: &Context) -> Result<Action, Error> {
+    let meta = &invalid.metadata;
+    let key = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+    let resource = ApiResource::erase::<SseGateway>(&());
+    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &key.0, &resource);
+    let object =
+        api.get_opt(&key.1).await.map_err(|source| Error::Observe { what: "the SseGateway", source })?;
+    let Some(object) = object else { return Ok(Action::await_change()) };
+
+    let previous = serde_json::from_value::<SseGatewayStatus>(object.data["status"].clone()).ok();
+    let failure =
+        Failure { reason: "InvalidSpec", message: wrong_field(&object.data["spec"], &invalid.error) };
+    let next = status::refuse(previous.as_ref(), meta.generation, &failure, Timestamp::now());
+    if previous.as_ref() != Some(&next) && write(&key, meta.uid.as_deref(), &next, context).await? {
+        warn!(
+            gateway = format!("{}/{}", key.0, key.1),
+            error = failure.message,
+            "The gateway can not be read."
+        );
+        if let Some(event) = notice::of(previous.as_ref(), &next, Some(failure.message)) {
+            let gateway =
+                SseGateway { metadata: meta.clone(), spec: SseGatewaySpec::default(), status: None };
+            publish(&event, &gateway, context).await;
+        }
+    }
+    Ok(Action::await_change())
+}
+
+/// The first field of the spec that can not be read, and why.
+fn wrong_field(spec: &Value, otherwise: &str) -> String {
+    match serde_path_to_error::deserialize::<_, SseGatewaySpec>(spec) {
+        Err(error) => format!("spec.{}: {}", error.path(), error.inner()),
+        Ok(_) => otherwise.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

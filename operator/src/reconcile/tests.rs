@@ -1,0 +1,148 @@
+//! One look, against an API server that remembers what it was asked.
+
+use kube::core::DeserializeGuard;
+
+use super::*;
+use crate::plan::fixtures::{gateway, settings};
+use crate::stub::{Sent, Stub};
+
+#[test]
+fn a_field_of_the_wrong_type_is_named() {
+    let spec = json!({
+        "nats": {"url": "nats://nats:4222"},
+        "auth": {"issuers": []},
+        "pod": {"tolerations": [{"tolerationSeconds": "soon"}]},
+    });
+    let text = wrong_field(&spec, "");
+    assert!(text.starts_with("spec.pod.tolerations[0].tolerationSeconds: invalid type: string"), "{text}");
+    assert_eq!(wrong_field(&json!({"nats": {"url": "n"}, "auth": {"issuers": []}}), "odd"), "odd");
+}
+
+#[test]
+fn each_error_has_its_reason() {
+    let not_ours =
+        apply::Error::NotOurs { kind: "Service".into(), namespace: "demo".into(), name: "live".into() };
+    let failure = Error::from(not_ours).failure();
+    assert_eq!(failure.reason, "ObjectNotOurs");
+    assert!(
+        failure.message.starts_with("Service demo/live exists and is not controlled"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(Error::InvalidSpec("spec.nats.url: bad".into()).failure().reason, "InvalidSpec");
+    assert_eq!(Error::Deadline.failure().reason, "ObserveFailed");
+}
+
+const PODS: &str = "/api/v1/namespaces/demo/pods";
+const STATUS: &str = "/apis/ssegateway.io/v1alpha1/namespaces/demo/ssegateways/live/status";
+const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/demo/events";
+
+fn no_pods() -> Stub {
+    Stub::default().with(PODS, json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": []}))
+}
+
+fn context(stub: &Stub) -> Arc<Context> {
+    Arc::new(Context {
+        client: stub.client(),
+        settings: settings(),
+        prober: Prober::new(),
+        metrics: Arc::default(),
+        memory: Memory::default(),
+    })
+}
+
+fn watched(patch: Value) -> Arc<Watched> {
+    let mut gateway = gateway(patch);
+    gateway.metadata.resource_version = Some("7".into());
+    Arc::new(DeserializeGuard(Ok(gateway)))
+}
+
+fn statuses(stub: &Stub) -> Vec<Sent> {
+    stub.sent("PATCH").into_iter().filter(|sent| sent.path == STATUS).collect()
+}
+
+fn ready(sent: &Sent) -> &Value {
+    &sent.body["status"]["conditions"][0]
+}
+
+#[tokio::test]
+async fn a_new_gateway_gets_its_children_and_a_status() {
+    let stub = no_pods();
+    reconcile(watched(json!({})), context(&stub)).await.expect("reconciled");
+    let status = statuses(&stub).pop().expect("a status");
+    assert!(status.query.contains("force=true") && status.query.contains("fieldManager=sse-operator"));
+    assert_eq!(status.body["metadata"], json!({"name": "live", "uid": "u-1"}));
+    assert_eq!(ready(&status)["type"], "Ready");
+    assert_eq!(ready(&status)["reason"], "RollingOut");
+    assert_eq!(status.body["status"]["observedGeneration"], 3);
+    assert_eq!(status.body["status"].get("connections"), None);
+    assert!(stub.sent("POST").is_empty(), "a rollout is no news");
+}
+
+#[tokio::test]
+async fn the_same_look_twice_writes_and_tells_once() {
+    let stub = no_pods().refusing("/api/v1/namespaces/demo/services/live", "spec.ports: too many");
+    let (context, gateway) = (context(&stub), watched(json!({})));
+    for _ in 0..2 {
+        let error = reconcile(gateway.clone(), context.clone()).await.expect_err("refused");
+        assert_eq!(notice::chain(&error), "Service demo/live was not applied: spec.ports: too many");
+        retry(&gateway, &error, &context);
+    }
+    let statuses = statuses(&stub);
+    assert_eq!(statuses.len(), 1);
+    assert_eq!(ready(&statuses[0])["reason"], "ApplyFailed");
+    assert_eq!(ready(&statuses[0])["message"], "Service demo/live was not applied: spec.ports: too many");
+    let events: Vec<_> = stub.sent("POST").into_iter().filter(|sent| sent.path == EVENTS).collect();
+    assert_eq!(events.len(), 1);
+    assert_eq!(
+        (&events[0].body["type"], &events[0].body["reason"]),
+        (&json!("Warning"), &json!("ApplyFailed"))
+    );
+    assert!(context.metrics.exposition().contains("sse_operator_reconcile_errors_total 2"));
+}
+
+#[tokio::test]
+async fn a_spec_that_breaks_a_rule_changes_nothing_and_names_its_field() {
+    let stub = no_pods();
+    let bad = watched(json!({"stream": {"heartbeatIntervalSeconds": 1}, "nats": {"subjectPrefix": "a.b"}}));
+    reconcile(bad, context(&stub)).await.expect("no retry can help");
+    let patches = stub.sent("PATCH");
+    assert_eq!(patches.len(), 1, "the status alone");
+    let message = ready(&patches[0])["message"].as_str().expect("a message");
+    assert!(
+        message.contains("spec.nats.subjectPrefix: ")
+            && message.contains("; spec.stream.heartbeatIntervalSeconds: "),
+        "{message}"
+    );
+    assert_eq!(ready(&patches[0])["reason"], "InvalidSpec");
+}
+
+#[tokio::test]
+async fn a_gateway_that_can_not_be_read_is_told_so() {
+    let object = json!({
+        "apiVersion": "ssegateway.io/v1alpha1", "kind": "SseGateway",
+        "metadata": {"name": "live", "namespace": "demo", "uid": "u-1", "generation": 4},
+        "spec": {"nats": {"url": "nats://n"}, "auth": {"issuers": []}, "pod": {"env": [{"name": 1}]}},
+        "status": {"replicas": 2, "readyReplicas": 2},
+    });
+    let stub = Stub::default().with(STATUS.trim_end_matches("/status"), object.clone());
+    let guard: Watched = serde_json::from_value(object).expect("a guarded object");
+    assert!(guard.0.is_err());
+    reconcile(Arc::new(guard), context(&stub)).await.expect("no retry can help");
+    let status = statuses(&stub).pop().expect("a status");
+    assert_eq!(ready(&status)["reason"], "InvalidSpec");
+    let message = ready(&status)["message"].as_str().expect("a message");
+    assert!(message.starts_with("spec.pod.env[0].name: invalid type: "), "{message}");
+    assert_eq!(status.body["status"]["readyReplicas"], 2, "what was known stays");
+}
+
+#[tokio::test]
+async fn a_gateway_that_goes_is_left_to_the_garbage_collector() {
+    let stub = Stub::default();
+    let mut gateway = gateway(json!({}));
+    gateway.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH.into());
+    let action =
+        reconcile(Arc::new(DeserializeGuard(Ok(gateway))), context(&stub)).await.expect("nothing to do");
+    assert_eq!(action, Action::await_change());
+    assert!(stub.sent("PATCH").is_empty());
+}

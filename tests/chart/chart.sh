@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# chart.sh: the chart renders with Helm 4 and 3 alike, and refuses values that would not do what they say.
+set -euo pipefail
+tests=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=../cluster/lib.sh
+. "$tests/cluster/lib.sh"
+chart=$tests/../charts/sse-gateway
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0
+
+ok() { passed=$((passed + 1)); }
+render() { # HELM ARGUMENTS...
+  "$bin/$1" template trial "$chart" --namespace trial --kube-version 1.36.0 "${@:2}"
+}
+refused() { # WORDS ARGUMENTS...: by both, with these words
+  local helm
+  for helm in helm helm3; do
+    if render $helm "${@:2}" >"$work/out" 2>&1; then die "$helm accepts ${*:2}"; fi
+    grep -qF "$1" "$work/out" || { cat "$work/out" >&2; die "$helm does not say '$1'"; }
+    ok
+  done
+}
+same() { # ARGUMENTS...: from both; leaves it in $work/helm
+  render helm "$@" >"$work/helm"
+  render helm3 "$@" >"$work/helm3"
+  diff -B "$work/helm" "$work/helm3" || die "Helm 4 and 3 render differently: $*"
+  ok
+}
+has() { grep -qF -- "$1" "$work/helm" || die "the chart does not render '$1'"; ok; }
+lacks() { if grep -qF -- "$1" "$work/helm"; then die "the chart renders '$1'"; fi; ok; }
+
+for helm in helm helm3; do "$bin/$helm" lint --quiet "$chart" --set nats.enabled=true,nats.auth.insecure=true || die "$helm lint"; ok; done
+
+same
+has 'helm.sh/resource-policy: keep'
+has 'kind: CustomResourceDefinition'
+lacks 'StatefulSet'
+lacks 'secrets'
+
+same --set crds.enabled=false
+lacks 'kind: CustomResourceDefinition'
+
+same --set nats.enabled=true,nats.auth.insecure=true
+has 'kind: StatefulSet'
+has 'volumeClaimTemplates'
+same --set nats.enabled=true,nats.auth.existingSecret=users
+has 'include auth.conf'
+
+same --set 'watchNamespaces={one,two}'
+has 'namespace: one'
+has 'namespace: two'
+has 'watch-namespaces'
+
+same --set global.anything=goes
+refused 'nats.auth.insecure' --set nats.enabled=true
+refused 'exclude each other' --set nats.enabled=true,nats.auth.existingSecret=a,nats.auth.insecure=true
+refused 'replicas' --set nats.replicas=3
+refused 'typo' --set typo=1
+
+printf '%d passed, 0 failed\n' "$passed"

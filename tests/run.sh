@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# run.sh: every test. What this machine can not run is named and counted at the end; nothing is left out in silence.
+set -euo pipefail
+tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=cluster/lib.sh
+. "$tests/cluster/lib.sh"
+tests=$(cd "$here/.." && pwd)
+cd "$tests/.."
+
+say "formatting, lints, unit tests"
+cargo fmt --all --check
+cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+cargo build --quiet --locked --workspace --bins
+cargo test --quiet --locked --workspace --exclude sse-tests
+diff crds/ssegateways.yaml charts/sse-gateway/files/ssegateways.yaml || die "the chart's CRD is another: make crds"
+
+say "the gateway as a process, with a real NATS"
+"$here/toolbox/build.sh" nats-server nats-pub >/dev/null
+cargo test --quiet --locked -p sse-tests --test gateway
+
+say "the demo of machines that can run no cluster"
+DEV_NATS_PORT=14222 DEV_PORT=18080 DEV_ADMIN_PORT=19090 "$tests/demo/dev.sh" --demo
+
+say "the chart, with Helm 4 and 3"
+"$here/toolbox/build.sh" helm helm3 kubectl >/dev/null
+"$tests/chart/chart.sh"
+
+say "operator, chart and gateway on a real cluster"
+prepared=$(FRESH=1 "$here/prepare.sh" test)
+# shellcheck disable=SC2030
+trap '"$here/down.sh" test --purge' EXIT
+{ read -r SSE_TAG; read -r KUBECONFIG; } <<<"$prepared"
+export SSE_TAG KUBECONFIG
+cargo test --quiet --locked -p sse-tests --test e2e -- --test-threads 4
+cargo test --quiet --locked -p sse-tests --test lifecycle
+say "every test passed"
