@@ -28,9 +28,10 @@ PATH=$bin:$PATH
 
 say "installing the chart, with a NATS for trying out"
 helm upgrade --install sse-gateway "$demo/../../charts/sse-gateway" --namespace sse-system --create-namespace \
-  --set "image.repository=localhost/sse-operator,image.tag=$tag" \
-  --set "gatewayImage.repository=localhost/sse-gateway,gatewayImage.tag=$tag" \
-  --set "nats.enabled=true,nats.auth.insecure=true,nats.image.repository=localhost/nats,nats.image.tag=$tag" \
+  --set-string "image.repository=localhost/sse-operator,image.tag=$tag" \
+  --set-string "gatewayImage.repository=localhost/sse-gateway,gatewayImage.tag=$tag" \
+  --set-string "nats.image.repository=localhost/nats,nats.image.tag=$tag" \
+  --set nats.enabled=true,nats.auth.insecure=true \
   --wait --timeout 3m >"$work/helm" 2>&1 || { cat "$work/helm" >&2; command kubectl -n sse-system get pods >&2; exit 1; }
 
 kubectl create namespace demo --dry-run=client -o yaml | kubectl apply -f - >/dev/null

@@ -1,6 +1,8 @@
 //! What is killed or changed under connected clients: pods, the operator, NATS, the spec. A client
 //! that comes back with its cursor has every acknowledged event, once and in order.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -10,11 +12,17 @@ use kube::api::DeleteParams;
 use serde_json::json;
 use sse_tests::cluster::{Namespace, PEACE, RELEASE, SYSTEM, in_namespace, kubectl, outside, prefix};
 use sse_tests::eventually;
+use tokio::sync::Notify;
+use tokio::time::interval;
 
-const EVENTS: usize = 600;
+/// Pace of the publisher: the disturbance must find it at work, from its first event to its last.
+const PACE: Duration = Duration::from_millis(5);
+/// The event after the disturbance, and after everything else.
+const LAST: &str = "last";
 
-/// Publishes while `disturb` goes on, and follows one user through it.
-async fn nothing_is_lost<F>(namespace: &Namespace, disturb: F) -> Result<()>
+/// Publishes for as long as `disturb` goes on, and follows one user through it. Returns how many
+/// streams the client needed.
+async fn nothing_is_lost<F>(namespace: &Namespace, disturb: F) -> Result<usize>
 where
     F: AsyncFnOnce(&str) -> Result<()>,
 {
@@ -23,30 +31,39 @@ where
     stream.until_raw("\nid: ", Duration::from_secs(10)).await?;
     let text = String::from_utf8_lossy(&stream.raw).into_owned();
     let cursor = text.split("id: ").nth(1).and_then(|rest| rest.lines().next()).expect("a cursor").to_owned();
-    drop(stream);
     let subject = format!("{}.acme.user.alice", prefix(&namespace.name));
+    let over = AtomicBool::new(false);
+    let run: u64 = rand::random();
     let publish = async {
-        let mut outside = outside().await?;
-        let mut i = 0;
-        while i < EVENTS {
-            let (id, data) = (format!("acme:{}:{i}", namespace.name), i.to_string());
+        let (mut outside, mut published, mut pace) = (outside().await?, Vec::new(), interval(PACE));
+        loop {
+            pace.tick().await;
+            let data = if over.load(Relaxed) { LAST.to_owned() } else { published.len().to_string() };
+            let id = format!("acme:{run:x}:{data}");
             let sent = outside.publisher.publish_with(&subject, &[("Nats-Msg-Id", &id)], &data).await;
             match sent {
-                Ok(_) => i += 1,
+                Ok(_) if data == LAST => return Ok(published),
+                Ok(_) => published.push(data),
                 // The way to NATS was cut: take it anew. The message id makes it one event.
-                Err(_) => {
-                    outside = eventually("NATS again", Duration::from_secs(90), self::outside).await?;
-                }
+                Err(_) => outside = self::outside().await?,
             }
         }
-        Ok(())
     };
-    let last = (EVENTS - 1).to_string();
-    let follow = namespace.follow("live", "alice", cursor, &last);
-    let ((), (seen, ())) = try_join(publish, try_join(follow, disturb(&pods[0]))).await?;
-    let expected: Vec<String> = (0..EVENTS).map(|i| i.to_string()).collect();
-    ensure!(seen == expected, "{:?}", seen.iter().zip(&expected).find(|(a, b)| a != b));
-    Ok(())
+    let came = Notify::new();
+    let disturb = async {
+        // The client hangs on the pod, and is being served.
+        came.notified().await;
+        let result = disturb(&pods[0]).await;
+        over.store(true, Relaxed);
+        result
+    };
+    let follow = namespace.follow("live", "alice", cursor, LAST, &came);
+    let (mut published, (followed, ())) = try_join(publish, try_join(follow, disturb)).await?;
+    published.push(LAST.into());
+    let first_wrong = followed.seen.iter().zip(&published).find(|(seen, published)| seen != published);
+    ensure!(followed.seen == published, "{first_wrong:?} of {}", published.len());
+    println!("{}: {} events over {} streams", namespace.name, published.len(), followed.streams);
+    Ok(followed.streams)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,23 +71,19 @@ async fn a_pod_deleted_under_a_client_loses_nothing() -> Result<()> {
     let _peace = PEACE.read().await;
     in_namespace("pod", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
-        nothing_is_lost(namespace, async |pod: &str| {
-            kubectl(&["-n", &namespace.name, "delete", "pod", pod, "--wait=false"]).await.map(drop)
-        })
-        .await?;
-        namespace.wait_ready("live").await?;
-        // And one that has no time to say anything.
-        nothing_is_lost_again(namespace).await
+        for how in [&["--wait=false"][..], &["--grace-period=0", "--force", "--wait=false"]] {
+            let streams = nothing_is_lost(namespace, async |pod: &str| {
+                let delete = ["-n", &namespace.name, "delete", "pod", pod];
+                kubectl(&[&delete[..], how].concat()).await?;
+                namespace.gone(pod).await?;
+                namespace.wait_ready("live").await
+            })
+            .await?;
+            ensure!(streams > 1, "the client hung on another pod");
+        }
+        Ok(())
     })
     .await
-}
-
-async fn nothing_is_lost_again(namespace: &Namespace) -> Result<()> {
-    let pods = namespace.ready_pods("live").await?;
-    let kill =
-        ["-n", &namespace.name, "delete", "pod", &pods[0], "--grace-period=0", "--force", "--wait=false"];
-    kubectl(&kill).await?;
-    namespace.wait_ready("live").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,6 +129,7 @@ async fn the_operator_killed_disturbs_no_stream_and_goes_on_where_it_was() -> Re
             .await
         })
         .await
+        .map(drop)
     })
     .await
 }
@@ -132,6 +146,7 @@ async fn nats_killed_loses_nothing_that_it_acknowledged() -> Result<()> {
             kubectl(&ready).await.map(drop)
         })
         .await
+        .map(drop)
     })
     .await
 }

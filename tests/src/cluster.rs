@@ -4,6 +4,7 @@
 //! `KUBECONFIG` names the cluster, whose images were loaded before; `make test` sees to both.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,8 +13,10 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client as KubeClient, ResourceExt};
 use serde_json::{Value, json};
 use sse_crds::SseGateway;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::{OnceCell, RwLock};
+use tokio::sync::{Notify, OnceCell, RwLock};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::{Client, Door};
 use crate::eventually;
@@ -70,14 +73,22 @@ pub async fn install() -> Result<()> {
     let mut arguments = vec!["upgrade", "--install", RELEASE, "--namespace", SYSTEM, "--create-namespace"];
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sse-gateway");
     arguments.push(chart);
-    let tag = std::env::var("SSE_TAG").context("SSE_TAG must name the images' tag, see tests/cluster/prepare.sh")?;
-    let images = ["image", "gatewayImage", "nats.image"].into_iter().zip(["sse-operator", "sse-gateway", "nats"]);
-    let set: Vec<String> = images
-        .map(|(value, image)| format!("{value}.repository=localhost/{image},{value}.tag={tag}"))
-        .chain(["nats.enabled=true,nats.auth.insecure=true".into()])
-        .collect();
-    let set = set.join(",");
-    arguments.extend(["--set", &set, "--wait", "--timeout", "3m"]);
+    let tag = std::env::var("SSE_TAG")
+        .context("SSE_TAG must name the images' tag, see tests/cluster/prepare.sh")?;
+    let images: Vec<String> =
+        [("image", "sse-operator"), ("gatewayImage", "sse-gateway"), ("nats.image", "nats")]
+            .map(|(value, image)| format!("{value}.repository=localhost/{image},{value}.tag={tag}"))
+            .into();
+    let images = images.join(",");
+    arguments.extend([
+        "--set-string",
+        &images,
+        "--set",
+        "nats.enabled=true,nats.auth.insecure=true",
+        "--wait",
+        "--timeout",
+        "3m",
+    ]);
     run("helm", &arguments).await.map(drop)
 }
 
@@ -153,28 +164,37 @@ pub fn prefix(namespace: &str) -> String {
 pub struct Outside {
     pub publisher: Publisher,
     _forward: Child,
+    _output: AbortOnDropHandle<()>,
 }
 
-/// Reaches the cluster's NATS from outside.
+/// Reaches the cluster's NATS from outside, as soon as it can be reached.
 ///
 /// # Errors
 ///
 /// When the port-forward does not come up.
 pub async fn outside() -> Result<Outside> {
-    use tokio::io::{AsyncBufReadExt, BufReader};
+    eventually("a way to NATS", Duration::from_secs(90), forward).await
+}
+
+async fn forward() -> Result<Outside> {
     let mut forward = command("kubectl")
         .args(["-n", SYSTEM, "port-forward", "statefulset/sse-gateway-nats", ":4222"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()?;
     let stdout = forward.stdout.take().context("a pipe")?;
     let mut lines = BufReader::new(stdout).lines();
     let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await??;
     let line = line.context("the port-forward ended")?;
+    // It goes on talking, and ends when nobody listens.
+    let output =
+        AbortOnDropHandle::new(tokio::spawn(
+            async move { while let Ok(Some(_)) = lines.next_line().await {} },
+        ));
     // Forwarding from 127.0.0.1:40123 -> 4222
     let port = line.split(':').nth(1).and_then(|rest| rest.split(' ').next()).context("a port")?.to_owned();
     let publisher = Publisher::connect(&format!("nats://127.0.0.1:{port}")).await?;
-    Ok(Outside { publisher, _forward: forward })
+    Ok(Outside { publisher, _forward: forward, _output: output })
 }
 
 impl Namespace {
@@ -341,38 +361,70 @@ impl Namespace {
         .await
     }
 
-    /// Reads events of a user, with a new stream at the cursor whenever one ends, until `last` came.
+    /// Waits until a pod is gone.
     ///
     /// # Errors
     ///
-    /// When `last` does not come within two minutes.
-    pub async fn follow(&self, gateway: &str, user: &str, cursor: String, last: &str) -> Result<Vec<String>> {
-        let mut seen = Vec::new();
+    /// When it is still there after a minute.
+    pub async fn gone(&self, pod: &str) -> Result<()> {
+        eventually("the pod gone", Duration::from_mins(1), || async {
+            let found = self.api::<Pod>().get_opt(pod).await?;
+            ensure!(found.is_none(), "{pod} is still there");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Reads events of a user, with a new stream at the cursor whenever one ends, until `last` came.
+    /// Tells `came` of each event.
+    ///
+    /// # Errors
+    ///
+    /// When `last` does not come within three minutes, or a gap is told.
+    pub async fn follow(
+        &self,
+        gateway: &str,
+        user: &str,
+        cursor: String,
+        last: &str,
+        came: &Notify,
+    ) -> Result<Followed> {
+        let mut followed = Followed { seen: Vec::new(), streams: 0 };
         let mut cursor = cursor;
+        let mut backoff = tokio::time::interval(Duration::from_millis(200));
         let follow = async {
             loop {
+                backoff.tick().await;
                 let stream = async { self.client(gateway, "acme", user).await?.open(&cursor).await };
                 // A pod that is about to go, or NATS away: the client comes back, as browsers do.
-                let Ok(mut stream) = stream.await else {
-                    tokio::time::sleep(Duration::from_millis(200)).await; // backoff of the client
-                    continue;
-                };
+                let Ok(mut stream) = stream.await else { continue };
+                followed.streams += 1;
                 while let Ok(Some(event)) = stream.next(Duration::from_secs(5)).await {
                     ensure!(event.name != "reset", "a gap was told: {}", event.data);
-                    seen.push(event.data);
-                    if seen.last().is_some_and(|data| data == last) {
+                    followed.seen.push(event.data);
+                    came.notify_one();
+                    if followed.seen.last().is_some_and(|data| data == last) {
                         return Ok(());
                     }
                 }
                 cursor.clone_from(&stream.last_id);
             }
         };
-        match tokio::time::timeout(Duration::from_mins(2), follow).await {
-            Ok(result) => result.map(|()| seen),
+        match tokio::time::timeout(Duration::from_mins(3), follow).await {
+            Ok(result) => result.map(|()| followed),
             Err(_) => bail!(
-                "{last:?} did not come; the last were {:?}",
-                seen.iter().rev().take(3).collect::<Vec<_>>()
+                "{last:?} did not come; {} did, the last {:?}",
+                followed.seen.len(),
+                followed.seen.last()
             ),
         }
     }
+}
+
+/// What a client saw that came back whenever its stream ended.
+pub struct Followed {
+    /// The data of each event.
+    pub seen: Vec<String>,
+    /// How many streams it took.
+    pub streams: usize,
 }
