@@ -32,7 +32,7 @@ impl Findings {
         self.0.push(FieldError { field: field.into(), message: message.into() });
     }
 
-    fn expect(&mut self, ok: bool, field: &str, message: &str) {
+    fn require(&mut self, ok: bool, field: &str, message: &str) {
         if !ok {
             self.add(field, message);
         }
@@ -63,11 +63,11 @@ impl Findings {
                 .name
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
-        self.expect(name_ok, &format!("{field}.name"), "must be the name of a Secret");
+        self.require(name_ok, &format!("{field}.name"), "must be the name of a Secret");
         let key_ok = !secret.key.is_empty()
             && !secret.key.starts_with("..")
             && secret.key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-        self.expect(key_ok, &format!("{field}.key"), "must be a key of the Secret");
+        self.require(key_ok, &format!("{field}.key"), "must be a key of the Secret");
     }
 }
 
@@ -100,12 +100,12 @@ impl SseGatewaySpec {
             f.range("autoscaling.minReplicas", a.min_replicas.into(), 1..=1000);
             f.range("autoscaling.maxReplicas", a.max_replicas.into(), 1..=1000);
             f.range("autoscaling.targetConnections", a.target_connections.into(), 1..=1_000_000);
-            f.expect(
+            f.require(
                 a.min_replicas <= a.max_replicas,
                 "autoscaling.minReplicas",
                 "must not be above autoscaling.maxReplicas",
             );
-            f.expect(
+            f.require(
                 a.target_connections <= self.limits.max_connections_per_pod,
                 "autoscaling.targetConnections",
                 "must not be above limits.maxConnectionsPerPod",
@@ -115,7 +115,7 @@ impl SseGatewaySpec {
         let segment =
             |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b));
         let ok = path.len() <= 128 && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment));
-        f.expect(
+        f.require(
             ok,
             "endpoints.basePath",
             "must begin with '/', not end with one, and have at most 128 characters of A-Z a-z 0-9 . _ ~ -",
@@ -130,13 +130,13 @@ impl SseGatewaySpec {
                 !host.is_empty() && !host.contains(|c: char| c == '@' || c.is_whitespace())
             })
         };
-        f.expect(
+        f.require(
             nats.url.len() <= 2048 && nats.url.split(',').all(server),
             "nats.url",
             "must be nats://host:port or tls://host:port, or several of them, comma-separated; credentials belong into nats.credentialsSecretRef",
         );
         let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        f.expect(
+        f.require(
             (1..=32).contains(&nats.subject_prefix.len()) && nats.subject_prefix.bytes().all(token),
             "nats.subjectPrefix",
             "must be 1 to 32 characters of a-z 0-9 _",
@@ -157,10 +157,10 @@ impl SseGatewaySpec {
         let mut names = HashSet::new();
         for (i, issuer) in auth.issuers.iter().enumerate() {
             check_issuer(f, &format!("auth.issuers[{i}]"), issuer);
-            f.expect(names.insert(&issuer.issuer), &format!("auth.issuers[{i}].issuer"), "is there twice");
+            f.require(names.insert(&issuer.issuer), &format!("auth.issuers[{i}].issuer"), "is there twice");
         }
         f.count("auth.userIdClaims", auth.user_id_claims.len(), 1..=16);
-        f.expect(
+        f.require(
             auth.user_id_claims.iter().all(|c| !c.is_empty()),
             "auth.userIdClaims",
             "must not have an empty entry",
@@ -169,7 +169,7 @@ impl SseGatewaySpec {
         f.length("auth.topicsClaim", &auth.topics_claim, 1..=256);
         f.length("auth.publishClaim", &auth.publish_claim, 1..=256);
         f.length("auth.defaultTenant", &auth.default_tenant, 0..=128);
-        f.expect(!auth.default_tenant.starts_with('_'), "auth.defaultTenant", "must not begin with '_'");
+        f.require(!auth.default_tenant.starts_with('_'), "auth.defaultTenant", "must not begin with '_'");
         f.count("auth.modes", auth.modes.len(), 1..=3);
         if auth.modes.contains(&Mode::Cookie) {
             f.length("auth.cookie.name", &auth.cookie.name, 1..=128);
@@ -186,10 +186,10 @@ impl SseGatewaySpec {
         }
         let line = |text: &str| !text.is_empty() && text.len() <= 256 && !text.contains(['\r', '\n', '\0']);
         let not_a_line = "must not be empty, nor hold CR, LF or NUL, nor be longer than 256 bytes";
-        f.expect(line(&stream.default_event_type), "stream.defaultEventType", not_a_line);
+        f.require(line(&stream.default_event_type), "stream.defaultEventType", not_a_line);
         f.count("stream.welcomeEvents", stream.welcome_events.len(), 0..=16);
         for (i, event) in stream.welcome_events.iter().enumerate() {
-            f.expect(line(&event.event), &format!("stream.welcomeEvents[{i}].event"), not_a_line);
+            f.require(line(&event.event), &format!("stream.welcomeEvents[{i}].event"), not_a_line);
             f.length(&format!("stream.welcomeEvents[{i}].data"), &event.data, 0..=4096);
         }
         f.range("replay.maxReplayEvents", self.replay.max_replay_events.into(), 1..=10_000_000);
@@ -205,12 +205,12 @@ impl SseGatewaySpec {
 
     fn check_expose(&self, f: &mut Findings) {
         let expose = &self.expose;
-        f.expect(
+        f.require(
             !expose.ingress.enabled || !expose.ingress.host.is_empty(),
             "expose.ingress.host",
             "must be set when expose.ingress.enabled is true",
         );
-        f.expect(
+        f.require(
             !expose.http_route.enabled || !expose.http_route.parent_refs.is_empty(),
             "expose.httpRoute.parentRefs",
             "must be set when expose.httpRoute.enabled is true",
@@ -219,14 +219,14 @@ impl SseGatewaySpec {
             ("telemetry.traceSamplePercent", self.telemetry.trace_sample_percent),
             ("telemetry.deliverySamplePercent", self.telemetry.delivery_sample_percent),
         ] {
-            f.expect((0.0..=100.0).contains(&percent.0), field, "must be from 0 to 100");
+            f.require((0.0..=100.0).contains(&percent.0), field, "must be from 0 to 100");
         }
     }
 }
 
 fn check_issuer(f: &mut Findings, path: &str, issuer: &Issuer) {
     f.length(&format!("{path}.issuer"), &issuer.issuer, 1..=512);
-    f.expect(
+    f.require(
         issuer.jwks_uri.is_some() != issuer.key_secret_ref.is_some(),
         path,
         "needs exactly one of jwksUri and keySecretRef",
@@ -235,12 +235,12 @@ fn check_issuer(f: &mut Findings, path: &str, issuer: &Issuer) {
     f.secret(&format!("{path}.caSecretRef"), issuer.ca_secret_ref.as_ref());
     f.count(&format!("{path}.algorithms"), issuer.algorithms.len(), 1..=12);
     let symmetric = issuer.algorithms.iter().filter(|a| a.is_symmetric()).count();
-    f.expect(
+    f.require(
         symmetric == 0 || symmetric == issuer.algorithms.len(),
         &format!("{path}.algorithms"),
         "HS* algorithms can not be mixed with others on one key",
     );
-    f.expect(
+    f.require(
         symmetric == 0 || issuer.jwks_uri.is_none(),
         &format!("{path}.algorithms"),
         "HS* algorithms need keySecretRef: a key set is public",

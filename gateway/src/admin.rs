@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, not_served};
 use crate::connection::Context;
@@ -21,17 +22,24 @@ pub struct Admin {
     pub config: Arc<Config>,
     pub context: Arc<Context>,
     pub limits: Arc<Limits>,
+    /// Cancelled when the pod is about to go: it still serves, but wants no more.
+    unready: CancellationToken,
     secrets: Vec<SecretFile>,
 }
 
 impl Admin {
     #[must_use]
-    pub fn new(config: Arc<Config>, context: Arc<Context>, limits: Arc<Limits>) -> Arc<Self> {
+    pub fn new(
+        config: Arc<Config>,
+        context: Arc<Context>,
+        limits: Arc<Limits>,
+        unready: CancellationToken,
+    ) -> Arc<Self> {
         let dir: &Path = &config.secrets_dir;
         let secrets = config.spec.secret_refs();
         let secrets =
             secrets.into_iter().map(|(field, secret)| SecretFile::new(dir, field, secret)).collect();
-        Arc::new(Self { config, context, limits, secrets })
+        Arc::new(Self { config, context, limits, unready, secrets })
     }
 
     fn missing_secrets(&self) -> Vec<String> {
@@ -51,7 +59,7 @@ impl Admin {
     /// Ready: NATS was reached once, nothing is missing, and the pod does not drain. A later outage of
     /// NATS must not take every pod out of the service at once: it shows in `/status`.
     fn why_not_ready(&self) -> Option<String> {
-        if self.context.drain.is_cancelled() {
+        if self.unready.is_cancelled() {
             return Some("draining".into());
         }
         if let Some(missing) = self.missing_secrets().first() {
@@ -71,7 +79,7 @@ impl Admin {
             "name": self.config.name.to_string(),
             "version": env!("CARGO_PKG_VERSION"),
             "ready": self.why_not_ready().is_none(),
-            "draining": self.context.drain.is_cancelled(),
+            "draining": self.unready.is_cancelled(),
             "connections": self.limits.total(),
             "nats": {"connected": status.is_connected()},
             "stream": {

@@ -16,10 +16,11 @@ use sse_gateway::connection::{self, drained};
 use sse_gateway::event::Rules;
 use sse_gateway::http::{self, Gateway, listener};
 use sse_gateway::hub::Hub;
+use sse_gateway::logs;
 use sse_gateway::nats::feed::Feed;
 use sse_gateway::nats::log::Log;
 use sse_gateway::nats::status::Status;
-use sse_gateway::{logs, nats};
+use sse_gateway::subject::Token;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -120,23 +121,27 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
     let connections = TaskTracker::new();
     let streams = TaskTracker::new();
 
-    let parts = tokio::select! {
-        parts = connect(&config, &drain) => parts?,
-        _ = signals.0.recv() => return Ok(()),
-        _ = signals.1.recv() => return Ok(()),
-    };
-    let Parts { context, feed } = parts;
+    let context = context(&config, &drain);
     let limits = Limits::new(config.spec.limits.max_connections_per_user, files);
-    let admin = Admin::new(config.clone(), context.clone(), limits.clone());
+    let unready = CancellationToken::new();
+    let admin = Admin::new(config.clone(), context.clone(), limits.clone(), unready.clone());
     let gateway = Arc::new(Gateway {
         verifier: Verifier::new(&config.spec.auth, &config.secrets_dir),
         limits,
-        context,
+        context: context.clone(),
         streams: streams.clone(),
         config: config.clone(),
     });
     let (public_addr, private_addr) = (public.local_addr()?, private.local_addr()?);
-    let feed = tokio::spawn(feed.run(stop.clone()));
+    let connection::Context { hub, log, status, .. } = &*context;
+    let feed = tokio::spawn(Feed::run(
+        config.clone(),
+        hub.clone(),
+        log.clone(),
+        status.clone(),
+        pod(),
+        stop.clone(),
+    ));
     let admin_server =
         tokio::spawn(listener::serve(private, admin::router(admin), stop.clone(), connections.clone()));
     let server =
@@ -150,7 +155,7 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
     let window = Duration::from_secs(config.spec.drain.window_seconds.into());
     info!(streams = streams.len(), ?window, "Draining; a second signal ends at once.");
     tokio::select! {
-        () = wind_down(&drain, &streams, window) => {}
+        () = wind_down(&unready, &drain, &streams, window) => {}
         _ = signals.0.recv() => warn!("Ended at once."),
         _ = signals.1.recv() => warn!("Ended at once."),
     }
@@ -167,63 +172,47 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
     Ok(())
 }
 
-/// Unready first, a moment for the endpoints, then every stream at its own time within the window.
-async fn wind_down(drain: &CancellationToken, streams: &TaskTracker, window: Duration) {
-    drain.cancel();
-    let grace = async {
-        if streams.is_empty() {
-            return;
-        }
+/// Unready first; after a moment, in which the endpoints forget the pod and handshakes still succeed,
+/// every stream at its own time within the window.
+async fn wind_down(
+    unready: &CancellationToken,
+    drain: &CancellationToken,
+    streams: &TaskTracker,
+    window: Duration,
+) {
+    unready.cancel();
+    if !window.is_zero() {
         sleep(ENDPOINT_GRACE).await;
-    };
-    let (ended, ()) = tokio::join!(drained(streams, ENDPOINT_GRACE + window + LAST_CALL), grace);
-    if !ended {
+    }
+    drain.cancel();
+    if !drained(streams, window + LAST_CALL).await {
         warn!(streams = streams.len(), "Some streams did not end in the window.");
     }
 }
 
-struct Parts {
-    context: Arc<connection::Context>,
-    feed: Feed,
-}
-
-/// Starts the connection to NATS. A missing secret is waited for: the pod heals when it appears.
-async fn connect(config: &Arc<Config>, drain: &CancellationToken) -> Result<Parts> {
-    let link = loop {
-        match nats::connect(config).await {
-            Ok(link) => break link,
-            Err(error @ nats::ConnectError::Secret(_)) => {
-                warn!(%error, "A secret is missing; waiting for it.");
-                sleep(Duration::from_secs(2)).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    };
+fn context(config: &Config, drain: &CancellationToken) -> Arc<connection::Context> {
     let spec = &config.spec;
     let prefix = spec.nats.subject_prefix.clone();
     let rules = Rules {
         default_event_type: spec.stream.default_event_type.clone(),
         max_payload: usize::try_from(spec.limits.max_payload_bytes).unwrap_or(usize::MAX),
     };
-    let hub = Hub::new(prefix.clone(), rules);
-    let jetstream = async_nats::jetstream::new(link.client.clone());
-    let log = Arc::new(Log::new(link.client.clone(), jetstream, config.stream_name(), &prefix));
-    let status = Arc::new(Status::default());
-    let pod = std::env::var("POD_NAME").unwrap_or_else(|_| format!("{:08x}", rand::random::<u32>()));
-    let pod =
-        sse_gateway::subject::Token::encode(&pod).map_or_else(|_| "pod".into(), |token| token.to_string());
-    let feed = Feed::new(link, config.clone(), hub.clone(), log.clone(), status.clone(), pod);
-    let context = Arc::new(connection::Context {
-        hub,
-        log,
-        status,
+    Arc::new(connection::Context {
+        log: Arc::new(Log::new(config.stream_name(), &prefix)),
+        hub: Hub::new(prefix, rules),
+        status: Arc::new(Status::default()),
         drain: drain.clone(),
         drain_window: Duration::from_secs(spec.drain.window_seconds.into()),
         heartbeat: Duration::from_secs(spec.stream.heartbeat_interval_seconds.into()),
         max_replay: spec.replay.max_replay_events.into(),
         retry_ms: spec.stream.retry_ms.unwrap_or(1000),
-    });
-    Ok(Parts { context, feed })
+    })
+}
+
+/// The pod's name, as a token of a subject.
+fn pod() -> String {
+    let name = std::env::var("POD_NAME").unwrap_or_else(|_| format!("{:08x}", rand::random::<u32>()));
+    Token::encode(&name).map_or_else(|_| "pod".into(), |token| token.to_string())
 }
 
 /// Raises the open-file limit to the hard one; answers how many streams fit under it.

@@ -4,7 +4,8 @@ use anyhow::{Result, ensure};
 use futures::future::join_all;
 use hyper::Method;
 use serde_json::json;
-use sse_tests::cluster::{Namespace, PEACE, SYSTEM, in_namespace, kubectl, outside, prefix};
+use sse_tests::cluster::{Namespace, PEACE, SYSTEM, in_namespace, kubectl, prefix};
+use sse_tests::outside::outside;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_published_in_a_pod_or_outside_reaches_the_user_on_both_pods() -> Result<()> {

@@ -5,24 +5,33 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::DeleteParams;
 use serde_json::json;
-use sse_tests::cluster::{Namespace, PEACE, RELEASE, SYSTEM, in_namespace, kubectl, outside, prefix};
+use sse_tests::cluster::{Namespace, PEACE, RELEASE, SYSTEM, in_namespace, kubectl, prefix};
 use sse_tests::eventually;
-use tokio::sync::Notify;
-use tokio::time::interval;
+use sse_tests::outside::outside;
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
+
+use End::{StreamEnds, StreamMayStay};
 
 /// Pace of the publisher: the disturbance must find it at work, from its first event to its last.
 const PACE: Duration = Duration::from_millis(5);
 /// The event after the disturbance, and after everything else.
 const LAST: &str = "last";
 
-/// Publishes for as long as `disturb` goes on, and follows one user through it. Returns how many
-/// streams the client needed.
-async fn nothing_is_lost<F>(namespace: &Namespace, disturb: F) -> Result<usize>
+/// What the disturbance does to the client's stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    StreamEnds,
+    StreamMayStay,
+}
+
+/// Publishes for as long as `disturb` goes on, and follows one user through it.
+async fn nothing_is_lost<F>(namespace: &Namespace, end: End, disturb: F) -> Result<()>
 where
     F: AsyncFnOnce(&str) -> Result<()>,
 {
@@ -49,21 +58,25 @@ where
             }
         }
     };
-    let came = Notify::new();
+    let served = watch::Sender::new(0);
     let disturb = async {
         // The client hangs on the pod, and is being served.
-        came.notified().await;
-        let result = disturb(&pods[0]).await;
+        served.subscribe().wait_for(|served| *served >= 1).await?;
+        disturb(&pods[0]).await?;
+        if end == StreamEnds {
+            let again = async { served.subscribe().wait_for(|served| *served >= 2).await.map(drop) };
+            timeout(Duration::from_mins(1), again).await.context("the client's stream was not ended")??;
+        }
         over.store(true, Relaxed);
-        result
+        Ok(())
     };
-    let follow = namespace.follow("live", "alice", cursor, LAST, &came);
-    let (mut published, (followed, ())) = try_join(publish, try_join(follow, disturb)).await?;
+    let follow = namespace.follow("live", "alice", cursor, LAST, &served);
+    let (mut published, (seen, ())) = try_join(publish, try_join(follow, disturb)).await?;
     published.push(LAST.into());
-    let first_wrong = followed.seen.iter().zip(&published).find(|(seen, published)| seen != published);
-    ensure!(followed.seen == published, "{first_wrong:?} of {}", published.len());
-    println!("{}: {} events over {} streams", namespace.name, published.len(), followed.streams);
-    Ok(followed.streams)
+    let first_wrong = seen.iter().zip(&published).find(|(seen, published)| seen != published);
+    ensure!(seen == published, "{first_wrong:?} of {}", published.len());
+    println!("{}: {} events over {} streams", namespace.name, published.len(), *served.borrow());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,14 +85,13 @@ async fn a_pod_deleted_under_a_client_loses_nothing() -> Result<()> {
     in_namespace("pod", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         for how in [&["--wait=false"][..], &["--grace-period=0", "--force", "--wait=false"]] {
-            let streams = nothing_is_lost(namespace, async |pod: &str| {
+            nothing_is_lost(namespace, StreamEnds, async |pod: &str| {
                 let delete = ["-n", &namespace.name, "delete", "pod", pod];
                 kubectl(&[&delete[..], how].concat()).await?;
                 namespace.gone(pod).await?;
                 namespace.wait_ready("live").await
             })
             .await?;
-            ensure!(streams > 1, "the client hung on another pod");
         }
         Ok(())
     })
@@ -92,7 +104,7 @@ async fn a_changed_spec_rolls_every_pod_and_loses_nothing() -> Result<()> {
     in_namespace("rollout", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         let before = namespace.ready_pods("live").await?;
-        nothing_is_lost(namespace, async |_: &str| {
+        nothing_is_lost(namespace, StreamMayStay, async |_: &str| {
             let generation =
                 namespace.patch("live", json!({"stream": {"heartbeatIntervalSeconds": 7}})).await?;
             namespace.rolled_out("live", generation).await
@@ -115,7 +127,7 @@ async fn the_operator_killed_disturbs_no_stream_and_goes_on_where_it_was() -> Re
     let _alone = PEACE.write().await;
     in_namespace("operator", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
-        nothing_is_lost(namespace, async |_: &str| {
+        nothing_is_lost(namespace, StreamMayStay, async |_: &str| {
             let label = "app.kubernetes.io/component=operator";
             let kill = ["-n", SYSTEM, "delete", "pod", "-l", label, "--grace-period=0", "--force"];
             kubectl(&kill).await?;
@@ -129,7 +141,6 @@ async fn the_operator_killed_disturbs_no_stream_and_goes_on_where_it_was() -> Re
             .await
         })
         .await
-        .map(drop)
     })
     .await
 }
@@ -139,14 +150,13 @@ async fn nats_killed_loses_nothing_that_it_acknowledged() -> Result<()> {
     let _alone = PEACE.write().await;
     in_namespace("nats", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
-        nothing_is_lost(namespace, async |_: &str| {
+        nothing_is_lost(namespace, StreamMayStay, async |_: &str| {
             let kill = ["-n", SYSTEM, "delete", "pod", "sse-gateway-nats-0", "--grace-period=0", "--force"];
             kubectl(&kill).await?;
             let ready = ["-n", SYSTEM, "rollout", "status", "statefulset/sse-gateway-nats", "--timeout=90s"];
             kubectl(&ready).await.map(drop)
         })
         .await
-        .map(drop)
     })
     .await
 }

@@ -89,6 +89,30 @@ async fn a_rotated_key_needs_no_restart_and_a_missing_one_heals() -> Result<()> 
 }
 
 #[tokio::test]
+async fn missing_nats_credentials_are_named_while_the_pod_lives() -> Result<()> {
+    let nats = Nats::start().await?;
+    let patch = json!({"nats": {"credentialsSecretRef": {"name": "creds", "key": "nats.creds"}}});
+    let gateway = Gateway::start_unready(&nats, "tests/gateway", patch)?;
+    eventually("the missing secret in /status", Duration::from_secs(10), || async {
+        let missing = gateway.status().await?["missingSecrets"].clone();
+        anyhow::ensure!(missing == json!(["nats.credentialsSecretRef: creds/nats.creds"]), "{missing}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(gateway.get("/livez").await?.0, 200);
+    gateway.write_secret("creds", "nats.creds", "not a credentials file")?;
+    eventually("the useless secret in /status", Duration::from_secs(10), || async {
+        let problem = gateway.status().await?["problems"][0]["message"].clone();
+        anyhow::ensure!(
+            problem.as_str().is_some_and(|text| text.starts_with("nats.credentialsSecretRef: ")),
+            "{problem}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_stream_ends_when_its_credential_does() -> Result<()> {
     let nats = Nats::start().await?;
     let gateway = Gateway::start(&nats, json!({})).await?;

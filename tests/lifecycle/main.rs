@@ -3,7 +3,8 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use sse_tests::cluster::{Namespace, RELEASE, SYSTEM, in_namespace, install, kubectl, outside, prefix, run};
+use sse_tests::cluster::{Namespace, RELEASE, SYSTEM, in_namespace, install, kubectl, prefix, run};
+use sse_tests::outside::outside;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn uninstalled_the_release_leaves_gateways_and_installed_again_takes_them_up() -> Result<()> {

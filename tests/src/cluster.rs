@@ -4,7 +4,6 @@
 //! `KUBECONFIG` names the cluster, whose images were loaded before; `make test` sees to both.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -13,16 +12,13 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client as KubeClient, ResourceExt};
 use serde_json::{Value, json};
 use sse_crds::SseGateway;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::sync::{Notify, OnceCell, RwLock};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::process::Command;
+use tokio::sync::{OnceCell, RwLock, watch};
 
 use crate::client::{Client, Door};
 use crate::eventually;
 use crate::jwt::{ISSUER, KEY};
 use crate::process::{merge, toolbox};
-use crate::publisher::Publisher;
 
 /// Where the operator and its NATS are installed.
 pub const SYSTEM: &str = "sse-system";
@@ -104,7 +100,7 @@ pub async fn run(tool: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn command(tool: &str) -> Command {
+pub(crate) fn command(tool: &str) -> Command {
     let built = toolbox(tool);
     let mut command = Command::new(if built.exists() { built } else { PathBuf::from(tool) });
     command.kill_on_drop(true);
@@ -158,43 +154,6 @@ pub fn manifest(namespace: &str, name: &str, patch: Value) -> Value {
 #[must_use]
 pub fn prefix(namespace: &str) -> String {
     namespace.replace('-', "_").chars().take(32).collect()
-}
-
-/// A connection to the cluster's NATS from outside, through a port-forward that lives as long as it.
-pub struct Outside {
-    pub publisher: Publisher,
-    _forward: Child,
-    _output: AbortOnDropHandle<()>,
-}
-
-/// Reaches the cluster's NATS from outside, as soon as it can be reached.
-///
-/// # Errors
-///
-/// When the port-forward does not come up.
-pub async fn outside() -> Result<Outside> {
-    eventually("a way to NATS", Duration::from_secs(90), forward).await
-}
-
-async fn forward() -> Result<Outside> {
-    let mut forward = command("kubectl")
-        .args(["-n", SYSTEM, "port-forward", "statefulset/sse-gateway-nats", ":4222"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let stdout = forward.stdout.take().context("a pipe")?;
-    let mut lines = BufReader::new(stdout).lines();
-    let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await??;
-    let line = line.context("the port-forward ended")?;
-    // It goes on talking, and ends when nobody listens.
-    let output =
-        AbortOnDropHandle::new(tokio::spawn(
-            async move { while let Ok(Some(_)) = lines.next_line().await {} },
-        ));
-    // Forwarding from 127.0.0.1:40123 -> 4222
-    let port = line.split(':').nth(1).and_then(|rest| rest.split(' ').next()).context("a port")?.to_owned();
-    let publisher = Publisher::connect(&format!("nats://127.0.0.1:{port}")).await?;
-    Ok(Outside { publisher, _forward: forward, _output: output })
 }
 
 impl Namespace {
@@ -376,7 +335,7 @@ impl Namespace {
     }
 
     /// Reads events of a user, with a new stream at the cursor whenever one ends, until `last` came.
-    /// Tells `came` of each event.
+    /// Counts in `served` the streams that brought an event.
     ///
     /// # Errors
     ///
@@ -387,9 +346,9 @@ impl Namespace {
         user: &str,
         cursor: String,
         last: &str,
-        came: &Notify,
-    ) -> Result<Followed> {
-        let mut followed = Followed { seen: Vec::new(), streams: 0 };
+        served: &watch::Sender<usize>,
+    ) -> Result<Vec<String>> {
+        let mut seen = Vec::new();
         let mut cursor = cursor;
         let mut backoff = tokio::time::interval(Duration::from_millis(200));
         let follow = async {
@@ -398,12 +357,13 @@ impl Namespace {
                 let stream = async { self.client(gateway, "acme", user).await?.open(&cursor).await };
                 // A pod that is about to go, or NATS away: the client comes back, as browsers do.
                 let Ok(mut stream) = stream.await else { continue };
-                followed.streams += 1;
+                let mut first = true;
                 while let Ok(Some(event)) = stream.next(Duration::from_secs(5)).await {
                     ensure!(event.name != "reset", "a gap was told: {}", event.data);
-                    followed.seen.push(event.data);
-                    came.notify_one();
-                    if followed.seen.last().is_some_and(|data| data == last) {
+                    seen.push(event.data);
+                    served.send_modify(|served| *served += usize::from(first));
+                    first = false;
+                    if seen.last().is_some_and(|data| data == last) {
                         return Ok(());
                     }
                 }
@@ -411,20 +371,8 @@ impl Namespace {
             }
         };
         match tokio::time::timeout(Duration::from_mins(3), follow).await {
-            Ok(result) => result.map(|()| followed),
-            Err(_) => bail!(
-                "{last:?} did not come; {} did, the last {:?}",
-                followed.seen.len(),
-                followed.seen.last()
-            ),
+            Ok(result) => result.map(|()| seen),
+            Err(_) => bail!("{last:?} did not come; {} did, the last {:?}", seen.len(), seen.last()),
         }
     }
-}
-
-/// What a client saw that came back whenever its stream ended.
-pub struct Followed {
-    /// The data of each event.
-    pub seen: Vec<String>,
-    /// How many streams it took.
-    pub streams: usize,
 }

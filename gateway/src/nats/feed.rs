@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use super::log::Log;
 use super::provision::{self, Facts, ProvisionError};
 use super::status::Status;
-use super::{Link, LinkState};
+use super::{ConnectError, Link, LinkState};
 use crate::config::Config;
 use crate::event::{Entry, Message, Source};
 use crate::hub::Hub;
@@ -38,6 +38,9 @@ const SEAM_PACE: Duration = Duration::from_secs(10);
 const REPAIR: u64 = 1024;
 /// Wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// Reason of the problem that the connection can not even be attempted.
+const NOT_BEGUN: &str = "NatsMisconfigured";
 
 /// Feeds the hub, for the life of the process.
 pub struct Feed {
@@ -80,35 +83,40 @@ enum Broken {
 }
 
 impl Feed {
-    pub fn new(
-        link: Link,
+    /// Connects, and then feeds the hub until it is cancelled. A missing secret is waited for: the pod
+    /// says which one, and heals when it appears.
+    pub async fn run(
         config: Arc<Config>,
         hub: Arc<Hub>,
         log: Arc<Log>,
         status: Arc<Status>,
         pod: String,
-    ) -> Self {
-        let jetstream = async_nats::jetstream::new(link.client.clone());
-        Self {
-            link,
-            jetstream,
-            config,
-            hub,
-            log,
-            status,
-            pod,
-            subscriber: None,
-            repaired: 0,
-            last_seam: None,
-            seen_at_leader: 0,
-        }
-    }
-
-    /// Runs until it is cancelled.
-    pub async fn run(mut self, cancel: CancellationToken) {
+        cancel: CancellationToken,
+    ) {
+        let run = async {
+            let link = link(&config, &status).await;
+            log.attach(link.client.clone());
+            let jetstream = async_nats::jetstream::new(link.client.clone());
+            let (subscriber, last_seam) = (None, None);
+            let (repaired, seen_at_leader) = (0, 0);
+            let mut feed = Self {
+                link,
+                jetstream,
+                config,
+                hub,
+                log,
+                status,
+                pod,
+                subscriber,
+                repaired,
+                last_seam,
+                seen_at_leader,
+            };
+            feed.keep_going().await;
+        };
         tokio::select! {
             () = cancel.cancelled() => {}
-            () = self.keep_going() => {}
+            () = run => {}
         }
     }
 
@@ -341,6 +349,25 @@ impl Feed {
         self.repaired = upto;
         tracing::debug!(count, upto, "Repaired the live feed from the log.");
         Ok(())
+    }
+}
+
+/// The connection, once it can be begun.
+async fn link(config: &Config, status: &Status) -> Link {
+    loop {
+        match super::connect(config).await {
+            Ok(link) => {
+                status.clear_problem(NOT_BEGUN);
+                return link;
+            }
+            // `missingSecrets` names it.
+            Err(error @ ConnectError::Secret(_)) => warn!(%error, "A secret is missing; waiting for it."),
+            Err(error) => {
+                warn!(%error, "The connection to NATS can not be begun.");
+                status.set_problem(NOT_BEGUN, error.to_string());
+            }
+        }
+        sleep(AGAIN).await;
     }
 }
 

@@ -7,10 +7,10 @@
 //! only from the leader.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::Context;
+use async_nats::jetstream;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use async_nats::{Client, StatusCode};
 use bytes::Bytes;
@@ -54,8 +54,8 @@ pub struct Page {
 
 /// The log of one prefix.
 pub struct Log {
-    client: Client,
-    jetstream: Context,
+    /// Set once the connection to NATS was begun, which a missing secret can put off.
+    client: OnceLock<Client>,
     name: String,
     /// `<prefix>.>`
     subjects: String,
@@ -72,10 +72,9 @@ struct Block {
 
 impl Log {
     #[must_use]
-    pub fn new(client: Client, jetstream: Context, name: String, prefix: &str) -> Self {
+    pub fn new(name: String, prefix: &str) -> Self {
         Self {
-            client,
-            jetstream,
+            client: OnceLock::new(),
             name,
             subjects: format!("{prefix}.>"),
             blocks: Mutex::default(),
@@ -99,6 +98,16 @@ impl Log {
             page
         };
         page.get_or_try_init(read).await.cloned()
+    }
+
+    /// Takes the connection to read through.
+    pub fn attach(&self, client: Client) {
+        // There is one connection for the life of the process.
+        let _ = self.client.set(client);
+    }
+
+    fn client(&self) -> Result<&Client, LogError> {
+        self.client.get().ok_or(LogError::TimedOut)
     }
 
     /// Forgets what was kept: the log is another one now.
@@ -194,7 +203,8 @@ impl Log {
     }
 
     async fn stream(&self) -> Result<Stream<()>, LogError> {
-        let stream = timeout(DEADLINE, self.jetstream.get_stream_no_info(&self.name)).await;
+        let jetstream = jetstream::new(self.client()?.clone());
+        let stream = timeout(DEADLINE, jetstream.get_stream_no_info(&self.name)).await;
         stream.map_err(|_| LogError::TimedOut)?.map_err(|e| LogError::Refused(e.to_string()))
     }
 
@@ -218,14 +228,15 @@ impl Log {
 
     /// A batched direct get (NATS ADR-31): messages from `from` on, until the server ends the batch.
     async fn direct(&self, from: u64, count: u64) -> Result<Vec<Message>, LogError> {
-        let inbox = self.client.new_inbox();
+        let client = self.client()?;
+        let inbox = client.new_inbox();
         let refused = |e: &dyn std::fmt::Display| LogError::Refused(e.to_string());
-        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|e| refused(&e))?;
+        let mut answers = client.subscribe(inbox.clone()).await.map_err(|e| refused(&e))?;
         let request =
             serde_json::json!({"seq": from, "batch": count.min(BLOCK), "next_by_subj": self.subjects});
         let subject = format!("$JS.API.DIRECT.GET.{}", self.name);
         let payload = Bytes::from(request.to_string());
-        self.client.publish_with_reply(subject, inbox, payload).await.map_err(|e| refused(&e))?;
+        client.publish_with_reply(subject, inbox, payload).await.map_err(|e| refused(&e))?;
         let mut messages = Vec::new();
         loop {
             let answer = timeout(DEADLINE, answers.next()).await.map_err(|_| LogError::TimedOut)?;
