@@ -6,6 +6,10 @@ set -euo pipefail
 
 select_cluster "${1:-}"
 [[ $# == 1 || ($# == 2 && $2 == --purge) ]] || die "usage: down.sh demo|test [--purge]"
+if kind_here; then
+  kind delete cluster --name "sse-$name"
+  exit
+fi
 lock_machine
 if [[ ! -d $root ]]; then
   say "there is no cluster $name"

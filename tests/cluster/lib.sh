@@ -47,6 +47,9 @@ lock_machine() {
   flock -n 9 || { say "waiting for another up.sh or down.sh"; flock 9; }
 }
 
+# kind is preferred where it can be used: it is what most people have.
+kind_here() { command -v kind >/dev/null && command -v docker >/dev/null && docker info &>/dev/null; }
+
 kubectl() { "$bin/kubectl" --kubeconfig "$kubeconfig" --request-timeout=10s "$@"; }
 ctr() { "$bin/ctr" -a "$socket" -n k8s.io "$@"; }
 

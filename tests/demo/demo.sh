@@ -1,12 +1,8 @@
 #!/usr/bin/env bash
 # demo.sh: a cluster, NATS, the chart, a gateway of two pods, and one event seen on both. Leaves it running.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-if ((EUID != 0)) || [[ $(uname -s) != Linux ]]; then
-  exec "$here/dev.sh" --demo
-fi
 # shellcheck source=../cluster/lib.sh
-. "$here/../cluster/lib.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
 # shellcheck source=credentials.sh
 . "$(dirname "${BASH_SOURCE[0]}")/credentials.sh"
 demo=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -20,19 +16,30 @@ finish() {
 trap finish EXIT
 
 select_cluster demo
-say "a demo on a Kubernetes of its own on this machine"
-"$here/prepare.sh" demo >"$work/prepared"
-{ read -r tag; read -r KUBECONFIG; } <"$work/prepared"
-export KUBECONFIG
+helm_values=(--set nats.enabled=true --set nats.auth.insecure=true)
+registry=localhost
+if [[ ${DEMO_KUBECONFIG:-} ]]; then
+  say "a demo on the cluster of DEMO_KUBECONFIG, with images from DEMO_REGISTRY"
+  [[ ${DEMO_REGISTRY:-} ]] ||
+    die "DEMO_REGISTRY must say where that cluster finds sse-gateway and sse-operator (the README's Install builds them)"
+  registry=$DEMO_REGISTRY tag=${DEMO_TAG:-0.1.0} kubeconfig=$DEMO_KUBECONFIG
+  "$here/toolbox/build.sh" helm kubectl nats-pub >/dev/null
+elif kind_here || [[ $EUID == 0 && $(uname -s) == Linux ]]; then
+  "$here/prepare.sh" demo >"$work/prepared"
+  { read -r tag; read -r kubeconfig; } <"$work/prepared"
+  helm_values+=(--set-string "nats.image.repository=localhost/nats,nats.image.tag=$tag")
+else
+  exec "$demo/dev.sh" --demo
+fi
+export KUBECONFIG=$kubeconfig
 PATH=$bin:$PATH
 
 say "installing the chart, with a NATS for trying out"
 helm upgrade --install sse-gateway "$demo/../../charts/sse-gateway" --namespace sse-system --create-namespace \
-  --set-string "image.repository=localhost/sse-operator,image.tag=$tag" \
-  --set-string "gatewayImage.repository=localhost/sse-gateway,gatewayImage.tag=$tag" \
-  --set-string "nats.image.repository=localhost/nats,nats.image.tag=$tag" \
-  --set nats.enabled=true,nats.auth.insecure=true \
-  --wait --timeout 3m >"$work/helm" 2>&1 || { cat "$work/helm" >&2; command kubectl -n sse-system get pods >&2; exit 1; }
+  --set-string "image.repository=$registry/sse-operator,image.tag=$tag" \
+  --set-string "gatewayImage.repository=$registry/sse-gateway,gatewayImage.tag=$tag" \
+  "${helm_values[@]}" --wait --timeout 3m >"$work/helm" 2>&1 ||
+  { cat "$work/helm" >&2; command kubectl -n sse-system get pods >&2; exit 1; }
 
 kubectl create namespace demo --dry-run=client -o yaml | kubectl apply -f - >/dev/null
 if ! kubectl -n demo get secret jwt-key &>/dev/null; then
@@ -71,8 +78,11 @@ forwarded() { sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$1" | gr
 connect 0
 connect 1
 event="{\"hello\":\"alice\",\"at\":\"$(date -u +%FT%TZ)\"}"
-say "publishing with NATS' own tool, in the pod of NATS: nats-pub sse.acme.user.alice '$event'"
-command kubectl -n sse-system exec sse-gateway-nats-0 -- /nats-pub sse.acme.user.alice "$event" >/dev/null
+command kubectl -n sse-system port-forward statefulset/sse-gateway-nats :4222 >"$work/forward-nats" 2>&1 &
+jobs+=($!)
+port=$(within 20 "a port-forward to NATS" forwarded "$work/forward-nats")
+say "publishing with a tool of NATS' own: nats-pub sse.acme.user.alice '$event'"
+nats-pub -s "nats://127.0.0.1:$port" sse.acme.user.alice "$event" >/dev/null 2>&1
 for number in 0 1; do
   within 20 "the event on pod ${gateways[number]}" grep -F "$event" "$work/stream$number" >/dev/null
   printf '\n--- what alice got from pod %s ---\n' "${gateways[number]}"
@@ -83,7 +93,6 @@ say "the event arrived on both streams, each at another pod"
 # The operator asks the pods every 15 seconds.
 told() { [[ $(kubectl -n demo get ssegateway live -o 'jsonpath={.status.connections}') == 2 ]]; }
 within 30 "the connections in the status" told
-address=$(kubectl -n demo get service live -o 'jsonpath={.spec.clusterIP}')
 printf '\n'
 kubectl -n demo get ssegateways
 cat <<EOF
@@ -91,7 +100,9 @@ cat <<EOF
 It is left running. Lines to copy:
 
   export KUBECONFIG=$KUBECONFIG PATH=$bin:\$PATH
-  SSE=http://$address:8080/api/v1/sse
+  kubectl -n demo port-forward service/live 8080 &
+  kubectl -n sse-system port-forward service/sse-gateway-nats 4222 &
+  SSE=http://localhost:8080/api/v1/sse
 
   # a token for alice of tenant acme: single use, 30 seconds (the JWT is good for a day)
   TOKEN=\$(curl -s -X POST -H 'Authorization: Bearer $jwt' \$SSE/token | cut -d '"' -f 4)
@@ -99,10 +110,9 @@ It is left running. Lines to copy:
   # her stream
   curl -N "\$SSE/stream?token=\$TOKEN"
 
-  # an event for her, from another terminal: in the pod of NATS ...
-  kubectl -n sse-system exec sse-gateway-nats-0 -- /nats-pub sse.acme.user.alice '{"n":1}'
-  # ... or with the nats CLI, from here
-  kubectl -n sse-system port-forward service/sse-gateway-nats 4222 & nats pub sse.acme.user.alice '{"n":1}'
+  # an event for her, from another terminal, with the nats CLI or with the tool that was built here
+  nats pub sse.acme.user.alice '{"n":1}'
+  nats-pub -s nats://localhost:4222 sse.acme.user.alice '{"n":1}'
 
   kubectl get ssegateways -A        # what there is
   make demo-down                    # end it

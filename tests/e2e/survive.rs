@@ -104,7 +104,7 @@ async fn a_changed_spec_rolls_every_pod_and_loses_nothing() -> Result<()> {
     in_namespace("rollout", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         let before = namespace.ready_pods("live").await?;
-        nothing_is_lost(namespace, StreamMayStay, async |_: &str| {
+        nothing_is_lost(namespace, StreamEnds, async |_: &str| {
             let generation =
                 namespace.patch("live", json!({"stream": {"heartbeatIntervalSeconds": 7}})).await?;
             namespace.rolled_out("live", generation).await
