@@ -81,7 +81,7 @@ impl Admin {
             "ready": self.why_not_ready().is_none(),
             "draining": self.unready.is_cancelled(),
             "connections": self.limits.total(),
-            "nats": {"connected": status.is_connected()},
+            "nats": {"connected": status.is_connected(), "lastError": status.last_error()},
             "stream": {
                 "name": self.config.stream_name(),
                 "epoch": self.context.hub.epoch().map(|epoch| epoch.to_string()),

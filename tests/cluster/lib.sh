@@ -21,6 +21,10 @@ services=10.96.0.0/16
 bridge=sse-node
 table=sse-cluster
 
+# What the node is made of.
+node_tools=(etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl
+  containerd containerd-shim-runc-v2 ctr coredns)
+
 say() { # TEXT...: one line of progress, with the seconds since the script began
   local tenths=$(((${EPOCHREALTIME/./} - SSE_BEGAN) / 100000))
   printf '[%3d.%ds] %s\n' $((tenths / 10)) $((tenths % 10)) "$*" >&2

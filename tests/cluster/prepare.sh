@@ -16,7 +16,7 @@ on_own_node() {
   say "building the gateway and the operator (log: $log) and the toolbox (about 8 minutes each, the first time)"
   (cd "$repository" && cargo build --release --locked -p sse-gateway -p sse-operator) >"$log" 2>&1 &
   cargo=$!
-  "$here/toolbox/build.sh" >/dev/null
+  "$here/toolbox/build.sh" "${node_tools[@]}" helm nats-server nats-pub nats-sub nats-req >/dev/null
   say "the toolbox is built: Kubernetes, containerd, CoreDNS, Helm, nats-server"
   wait $cargo || { tail -n 40 "$log" >&2; die "cargo could not build the binaries"; }
   say "the binaries are built"

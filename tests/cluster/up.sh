@@ -7,8 +7,6 @@ set -euo pipefail
 images=$here/../../images
 umask 022
 
-tools=(etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl
-  containerd containerd-shim-runc-v2 ctr coredns)
 declare -A ports=([etcd]='2379 2380' [apiserver]=6443 [controller-manager]=10257 [scheduler]=10259
   [kubelet]='10248 10250' [kube-proxy]='10249 10256' [coredns]=8181)
 
@@ -19,7 +17,7 @@ main() {
   lock_machine
 
   "$here/packages.sh" 9>&-
-  "$here/toolbox/build.sh" "${tools[@]}" >/dev/null 9>&-
+  "$here/toolbox/build.sh" "${node_tools[@]}" >/dev/null 9>&-
   TAG='' "$images/build.sh" "$cache/images" pause >/dev/null 9>&-
   say "packages, binaries and the pause image are there"
   export PATH=$bin:$PATH

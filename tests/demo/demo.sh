@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # demo.sh: a cluster, NATS, the chart, a gateway of two pods, and one event seen on both. Leaves it running.
+# The cluster is that of DEMO_KUBECONFIG (with images from DEMO_REGISTRY, tag DEMO_TAG), else kind, else a node of our
+# own, else none: then processes on loopback.
 set -euo pipefail
 # shellcheck source=../cluster/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
@@ -23,6 +25,9 @@ if [[ ${DEMO_KUBECONFIG:-} ]]; then
   [[ ${DEMO_REGISTRY:-} ]] ||
     die "DEMO_REGISTRY must say where that cluster finds sse-gateway and sse-operator (the README's Install builds them)"
   registry=$DEMO_REGISTRY tag=${DEMO_TAG:-0.1.0} kubeconfig=$DEMO_KUBECONFIG
+  # Further arguments of Helm, such as another image of NATS: words without blanks.
+  read -ra more <<<"${DEMO_HELM_ARGS:-}"
+  helm_values+=("${more[@]}")
   "$here/toolbox/build.sh" helm kubectl nats-pub >/dev/null
 elif kind_here || [[ $EUID == 0 && $(uname -s) == Linux ]]; then
   "$here/prepare.sh" demo >"$work/prepared"

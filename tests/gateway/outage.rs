@@ -32,6 +32,8 @@ async fn nothing_acknowledged_is_lost_while_nats_is_killed_under_open_streams() 
             Ok(())
         })
         .await?;
+        let nats_status = gateway.status().await?["nats"].clone();
+        ensure!(nats_status["connected"] == false && nats_status["lastError"].is_string(), "{nats_status}");
         // An outage of NATS takes no pod out of the service.
         ensure!(gateway.get("/readyz").await?.0 == 200, "not ready");
         nats.restart().await?;

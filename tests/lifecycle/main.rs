@@ -1,5 +1,5 @@
-//! The release itself: uninstalled, it leaves the gateways declared and running; installed again, it
-//! takes them up. Runs after the other tests on the cluster, because it takes the operator away.
+//! The release itself: uninstalled, it leaves the gateways declared and running; installed again, by
+//! the other Helm, it takes them up. Runs after the other tests on the cluster, because it takes the operator away.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -17,7 +17,7 @@ async fn uninstalled_the_release_leaves_gateways_and_installed_again_takes_them_
         ensure!(kept.trim() == "ssegateway.ssegateway.io/live", "{kept}");
         ensure!(namespace.ready_pods("live").await? == pods, "the pods did not outlive the operator");
 
-        install().await?;
+        install("helm3").await?;
         let generation = namespace.patch("live", json!({"replicas": 1})).await?;
         namespace.rolled_out("live", generation).await?;
         let mut stream = namespace.client("live", "acme", "alice").await?.open("").await?;

@@ -47,7 +47,7 @@ pub async fn in_namespace<F>(test: &str, body: F) -> Result<()>
 where
     F: AsyncFnOnce(&Namespace) -> Result<()>,
 {
-    INSTALLED.get_or_try_init(install).await?;
+    INSTALLED.get_or_try_init(|| install("helm")).await?;
     let namespace = Namespace::create(test).await?;
     match body(&namespace).await {
         Ok(()) => namespace.delete().await,
@@ -60,12 +60,12 @@ where
     }
 }
 
-/// Installs the chart of this checkout, or upgrades to it.
+/// Installs the chart of this checkout, or upgrades to it, with this Helm.
 ///
 /// # Errors
 ///
 /// When Helm fails.
-pub async fn install() -> Result<()> {
+pub async fn install(helm: &str) -> Result<()> {
     let mut arguments = vec!["upgrade", "--install", RELEASE, "--namespace", SYSTEM, "--create-namespace"];
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sse-gateway");
     arguments.push(chart);
@@ -85,7 +85,7 @@ pub async fn install() -> Result<()> {
         "--timeout",
         "3m",
     ]);
-    run("helm", &arguments).await.map(drop)
+    run(helm, &arguments).await.map(drop)
 }
 
 /// Runs a tool against the cluster, and returns what it printed.

@@ -224,6 +224,8 @@ impl Connection {
 
     /// Fetches the next of what was missed, and writes it.
     async fn fetch(&mut self, pace: &mut Pace, after: u64) -> Result<(), End> {
+        // Thousands of others' events may lie between two of this client's: let other tasks run.
+        tokio::task::consume_budget().await;
         let step = self.registration.resume(after);
         if !matches!(step, Resume::Ahead) {
             pace.ahead_since = None;

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use super::log::Log;
 use super::provision::{self, Facts, ProvisionError};
 use super::status::Status;
-use super::{ConnectError, Link, LinkState};
+use super::{ConnectError, Link};
 use crate::config::Config;
 use crate::event::{Entry, Message, Source};
 use crate::hub::Hub;
@@ -126,7 +126,7 @@ impl Feed {
             let broken = match self.establish().await {
                 Ok(()) => {
                     self.clear_problems();
-                    self.status.set_connected(true);
+                    self.status.set_connected();
                     self.follow(generation).await
                 }
                 Err(broken) => broken,
@@ -138,7 +138,7 @@ impl Feed {
                 Broken::Reconnected => {}
                 Broken::Remade => sleep(AGAIN / 5).await,
                 broken => {
-                    self.status.set_connected(false);
+                    self.status.set_disconnected(broken.to_string());
                     warn!(reason = %broken, "The live feed is interrupted.");
                     sleep(AGAIN).await;
                 }
@@ -155,11 +155,11 @@ impl Feed {
     /// Waits for a connection; handshakes are refused meanwhile.
     async fn connected(&mut self) -> u64 {
         loop {
-            let LinkState { connected, generation } = self.link.state.borrow_and_update().clone();
-            if connected {
-                return generation;
+            let state = self.link.state.borrow_and_update().clone();
+            if state.connected {
+                return state.generation;
             }
-            self.status.set_connected(false);
+            self.status.set_disconnected(state.why_not());
             if self.link.state.changed().await.is_err() {
                 // The client has ended, which only happens with the process.
                 std::future::pending::<()>().await;
@@ -223,7 +223,9 @@ impl Feed {
                 biased;
                 changed = self.link.state.changed() => {
                     let state = self.link.state.borrow().clone();
-                    self.status.set_connected(state.connected);
+                    if !state.connected {
+                        self.status.set_disconnected(state.why_not());
+                    }
                     if changed.is_err() || state.generation != generation { Err(Broken::Reconnected) } else { Ok(()) }
                 }
                 answer = async { match tail.as_mut() { Some(tail) => tail.await, None => std::future::pending().await } } => {

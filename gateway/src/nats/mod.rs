@@ -32,6 +32,16 @@ pub struct LinkState {
     pub connected: bool,
     /// Grows with each connection that is made.
     pub generation: u64,
+    /// What kept the last attempt from succeeding.
+    pub error: Option<String>,
+}
+
+impl LinkState {
+    /// Why there is no connection, for the operator.
+    #[must_use]
+    pub fn why_not(&self) -> String {
+        self.error.clone().unwrap_or_else(|| "not connected".into())
+    }
 }
 
 /// The connection and its state.
@@ -105,6 +115,7 @@ fn note(sender: &watch::Sender<LinkState>, event: &Event) {
             sender.send_modify(|state| {
                 state.connected = true;
                 state.generation += 1;
+                state.error = None;
             });
             info!("Connected to NATS.");
         }
@@ -114,8 +125,14 @@ fn note(sender: &watch::Sender<LinkState>, event: &Event) {
         }
         Event::SlowConsumer(_) => warn!("The live feed overflowed; what was dropped is read from the log."),
         Event::LameDuckMode => info!("The NATS server is about to stop."),
-        Event::ServerError(error) => warn!(%error, "The NATS server reports an error."),
-        Event::ClientError(error) => warn!(%error, "The NATS connection reports an error."),
+        Event::ServerError(error) => {
+            sender.send_modify(|state| state.error = Some(error.to_string()));
+            warn!(%error, "The NATS server reports an error.");
+        }
+        Event::ClientError(error) => {
+            sender.send_modify(|state| state.error = Some(error.to_string()));
+            warn!(%error, "The NATS connection reports an error.");
+        }
         Event::Draining => {}
     }
 }

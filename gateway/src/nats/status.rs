@@ -15,6 +15,7 @@ pub struct Status {
     cursor_interval_ms: AtomicU64,
     last_sequence: AtomicU64,
     bucket: RwLock<Option<Store>>,
+    last_error: Mutex<Option<String>>,
     problems: Mutex<BTreeMap<&'static str, String>>,
 }
 
@@ -32,11 +33,22 @@ impl Status {
         self.connected.load(Ordering::Relaxed)
     }
 
-    pub fn set_connected(&self, connected: bool) {
-        self.connected.store(connected, Ordering::Relaxed);
-        if connected {
-            self.reached.store(true, Ordering::Relaxed);
-        }
+    pub fn set_connected(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+        self.reached.store(true, Ordering::Relaxed);
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Handshakes are refused from now on; the operator is told why.
+    pub fn set_disconnected(&self, why: String) {
+        self.connected.store(false, Ordering::Relaxed);
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// Why handshakes are refused; `None` while they are not.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether NATS was reached, and stream and bucket were there, at least once.
