@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use hyper::Method;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Method, Request, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use sse_tests::jwt::jwt;
 use sse_tests::process::{Gateway, Nats};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -47,6 +51,45 @@ async fn the_head_and_the_first_bytes_are_those_of_the_contract() -> Result<()> 
     let epoch = gateway.status().await?["stream"]["epoch"].as_str().expect("an epoch").to_owned();
     let expected = format!(":connected\n\nid: {epoch}-1\n\nretry: 1500\n\nevent: welcome\ndata: ");
     assert!(body.starts_with(&expected), "{body:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_streams_share_one_http2_connection() -> Result<()> {
+    let nats = Nats::start().await?;
+    let gateway = Gateway::start(&nats, json!({})).await?;
+    let socket = TokioIo::new(TcpStream::connect(gateway.address).await?);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), socket).await?;
+    let connection = tokio::spawn(connection);
+    let mut bodies = Vec::new();
+    for user in 0..5 {
+        let request = Request::get("http://gateway/api/v1/sse/stream")
+            .header("authorization", format!("Bearer {}", jwt("acme", &format!("user-{user}"))))
+            .body(Empty::<Bytes>::new())?;
+        let response = sender.send_request(request).await?;
+        assert_eq!((response.status().as_u16(), response.version()), (200, Version::HTTP_2));
+        bodies.push(response.into_body());
+    }
+    nats.publisher().await?.publish("sse.acme.all", "over one connection").await?;
+    for body in &mut bodies {
+        let mut text = String::new();
+        while !text.contains("data: over one connection\n\n") {
+            let frame = tokio::time::timeout(Duration::from_secs(5), body.frame()).await?;
+            let data = frame.expect("an open stream")?.into_data().expect("data");
+            text.push_str(&String::from_utf8_lossy(&data));
+        }
+        assert!(text.starts_with(":connected\n\n"), "{text}");
+    }
+    // One stream that is let go of frees its place; the others, and the connection, stay.
+    drop(bodies.pop());
+    sse_tests::eventually("four streams", Duration::from_secs(5), || async {
+        let connections = gateway.status().await?["connections"].clone();
+        anyhow::ensure!(connections == 4, "{connections}");
+        Ok(())
+    })
+    .await?;
+    connection.abort();
     Ok(())
 }
 
