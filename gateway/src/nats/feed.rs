@@ -218,6 +218,7 @@ impl Feed {
         let mut ticks = interval(TAIL_CHECK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tail: Option<BoxFuture<'static, Tail>> = None;
+        let mut head_then = 0;
         let broken = loop {
             let step = tokio::select! {
                 biased;
@@ -230,13 +231,14 @@ impl Feed {
                 }
                 answer = async { match tail.as_mut() { Some(tail) => tail.await, None => std::future::pending().await } } => {
                     tail = None;
-                    self.check_tail(answer).await
+                    self.check_tail(answer, head_then).await
                 }
                 message = subscriber.next() => match message {
                     Some(message) => self.receive(message).await,
                     None => Err(Broken::Nats("the subscription ended".into())),
                 },
                 _ = ticks.tick(), if tail.is_none() => {
+                    head_then = self.hub.head();
                     tail = Some(self.ask_tail().boxed());
                     Ok(())
                 }
@@ -262,8 +264,9 @@ impl Feed {
 
     /// Compares what the leader has with what came. Nothing else would show that the last message
     /// before a silence was lost. What the leader had at the last check has had time to come; what it
-    /// has now may still be on its way.
-    async fn check_tail(&mut self, tail: Tail) -> Result<(), Broken> {
+    /// has now may still be on its way. And what came since it was asked, with `head_then` in the hub,
+    /// may be more than it speaks of.
+    async fn check_tail(&mut self, tail: Tail, head_then: u64) -> Result<(), Broken> {
         let info = match tail {
             Tail::At(info) => info,
             Tail::Gone => return Err(Broken::Remade),
@@ -273,7 +276,7 @@ impl Feed {
         self.look_at(&info, last);
         let epoch = info.config.metadata.get("epoch").map(String::as_str);
         let known = self.hub.epoch().map(|epoch| epoch.to_string());
-        if last < self.hub.head() || epoch.is_some_and(|epoch| Some(epoch) != known.as_deref()) {
+        if last < head_then || epoch.is_some_and(|epoch| Some(epoch) != known.as_deref()) {
             return Err(Broken::Remade);
         }
         let due = std::mem::replace(&mut self.seen_at_leader, last);
@@ -348,7 +351,7 @@ impl Feed {
             self.hub.skip_to(end);
             next = self.hub.head() + 1;
         }
-        self.repaired = upto;
+        self.repaired = self.hub.head();
         tracing::debug!(count, upto, "Repaired the live feed from the log.");
         Ok(())
     }
