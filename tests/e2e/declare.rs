@@ -8,13 +8,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use sse_tests::cluster::{Namespace, PEACE, apply, in_namespace, kubectl, manifest};
+use sse_tests::cluster::{Namespace, apply, in_namespace, kubectl, manifest};
 use sse_tests::eventually;
 use sse_tests::jwt::KEY;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_is_declared_and_kubectl_tells_the_truth() -> Result<()> {
-    let _peace = PEACE.read().await;
     in_namespace("declare", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         let pods = namespace.ready_pods("live").await?;
@@ -39,7 +38,6 @@ async fn a_gateway_is_declared_and_kubectl_tells_the_truth() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_spec_is_refused_at_apply_and_the_field_is_named() -> Result<()> {
-    let _peace = PEACE.read().await;
     in_namespace("refuse", async |namespace: &Namespace| {
         let issuer = json!({"issuer": "a", "algorithms": ["HS256"], "keySecretRef": {"name": "jwt", "key": "key"}});
         let with = |key: &str, value: Value| {
@@ -89,7 +87,6 @@ async fn a_wrong_spec_is_refused_at_apply_and_the_field_is_named() -> Result<()>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_deleted_or_edited_by_hand_is_put_right() -> Result<()> {
-    let _peace = PEACE.read().await;
     in_namespace("drift", async |namespace: &Namespace| {
         namespace.gateway("live", json!({"replicas": 1})).await?;
         comes_back(&namespace.api::<Service>(), "live").await?;
@@ -134,7 +131,6 @@ where
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_ours_is_never_taken_over() -> Result<()> {
-    let _peace = PEACE.read().await;
     in_namespace("foreign", async |namespace: &Namespace| {
         let foreign: Service = serde_json::from_value(json!({
             "metadata": {"name": "live"}, "spec": {"ports": [{"port": 1234}], "selector": {"app": "theirs"}}}))?;
@@ -156,7 +152,6 @@ async fn what_is_not_ours_is_never_taken_over() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_secret_is_named_and_heals_when_it_appears() -> Result<()> {
-    let _peace = PEACE.read().await;
     in_namespace("secret", async |namespace: &Namespace| {
         let issuer = json!({"issuer": "tests", "algorithms": ["HS256"], "keySecretRef": {"name": "late", "key": "key"}});
         let patch = json!({"replicas": 1, "auth": {"issuers": [issuer]}});

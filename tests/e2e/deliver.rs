@@ -1,15 +1,13 @@
 //! What a service and a browser see: one event, all the way, on every pod.
 
 use anyhow::{Result, ensure};
-use futures::future::join_all;
-use hyper::Method;
 use serde_json::json;
-use sse_tests::cluster::{Namespace, PEACE, SYSTEM, in_namespace, kubectl, prefix};
+use sse_tests::client::redeem_at_once;
+use sse_tests::cluster::{Namespace, SYSTEM, in_namespace, kubectl, prefix};
 use sse_tests::outside::outside;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_published_in_a_pod_or_outside_reaches_the_user_on_both_pods() -> Result<()> {
-    let _peace = PEACE.read().await;
     in_namespace("deliver", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         let pods = namespace.ready_pods("live").await?;
@@ -30,20 +28,12 @@ async fn an_event_published_in_a_pod_or_outside_reaches_the_user_on_both_pods() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_fifty_redemptions_of_a_token_across_both_pods_one_wins() -> Result<()> {
-    let _peace = PEACE.read().await;
     in_namespace("token", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         let pods = namespace.ready_pods("live").await?;
         let token = namespace.client_of(&pods[0], "acme", "alice").token().await?;
-        // The cursor of a completed stream, so that the winner's answer ends: 204.
-        let path = format!("/api/v1/sse/stream?token={token}&lastEventId=00000000-1-end");
-        let race = (0..50).map(|i| {
-            let racer = namespace.client_of(&pods[i % 2], "acme", "alice");
-            let path = path.clone();
-            async move { racer.request(Method::GET, &path, &[]).await.map(|answer| answer.status.as_u16()) }
-        });
-        let mut answers = join_all(race).await.into_iter().collect::<Result<Vec<_>>>()?;
-        answers.sort_unstable();
+        let racers = (0..50).map(|i| namespace.client_of(&pods[i % 2], "acme", "alice")).collect();
+        let answers = redeem_at_once(racers, &token).await?;
         let mut expected = vec![401; 50];
         expected[0] = 204;
         ensure!(answers == expected, "{answers:?}");

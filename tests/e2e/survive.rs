@@ -10,7 +10,7 @@ use futures::future::try_join;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::DeleteParams;
 use serde_json::json;
-use sse_tests::cluster::{Namespace, PEACE, RELEASE, SYSTEM, in_namespace, kubectl, prefix};
+use sse_tests::cluster::{Namespace, RELEASE, SYSTEM, alone_in_namespace, in_namespace, kubectl, prefix};
 use sse_tests::eventually;
 use sse_tests::outside::outside;
 use tokio::sync::watch;
@@ -36,10 +36,7 @@ where
     F: AsyncFnOnce(&str) -> Result<()>,
 {
     let pods = namespace.ready_pods("live").await?;
-    let mut stream = namespace.client_of(&pods[0], "acme", "alice").open("").await?;
-    stream.until_raw("\nid: ", Duration::from_secs(10)).await?;
-    let text = String::from_utf8_lossy(&stream.raw).into_owned();
-    let cursor = text.split("id: ").nth(1).and_then(|rest| rest.lines().next()).expect("a cursor").to_owned();
+    let cursor = namespace.client_of(&pods[0], "acme", "alice").open("").await?.position().await?;
     let subject = format!("{}.acme.user.alice", prefix(&namespace.name));
     let over = AtomicBool::new(false);
     let run: u64 = rand::random();
@@ -81,7 +78,6 @@ where
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_deleted_under_a_client_loses_nothing() -> Result<()> {
-    let _peace = PEACE.read().await;
     in_namespace("pod", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         for how in [&["--wait=false"][..], &["--grace-period=0", "--force", "--wait=false"]] {
@@ -100,7 +96,6 @@ async fn a_pod_deleted_under_a_client_loses_nothing() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_spec_rolls_every_pod_and_loses_nothing() -> Result<()> {
-    let _peace = PEACE.read().await;
     in_namespace("rollout", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         let before = namespace.ready_pods("live").await?;
@@ -124,8 +119,7 @@ async fn a_changed_spec_rolls_every_pod_and_loses_nothing() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_killed_disturbs_no_stream_and_goes_on_where_it_was() -> Result<()> {
-    let _alone = PEACE.write().await;
-    in_namespace("operator", async |namespace: &Namespace| {
+    alone_in_namespace("operator", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         nothing_is_lost(namespace, StreamMayStay, async |_: &str| {
             let label = "app.kubernetes.io/component=operator";
@@ -147,8 +141,7 @@ async fn the_operator_killed_disturbs_no_stream_and_goes_on_where_it_was() -> Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nats_killed_loses_nothing_that_it_acknowledged() -> Result<()> {
-    let _alone = PEACE.write().await;
-    in_namespace("nats", async |namespace: &Namespace| {
+    alone_in_namespace("nats", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         nothing_is_lost(namespace, StreamMayStay, async |_: &str| {
             let kill = ["-n", SYSTEM, "delete", "pod", "sse-gateway-nats-0", "--grace-period=0", "--force"];

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Result;
-use futures::future::join_all;
 use serde_json::json;
+use sse_tests::client::{Client, redeem_at_once};
 use sse_tests::process::{Gateway, Nats};
 
 #[tokio::test]
@@ -15,19 +15,11 @@ async fn of_fifty_redemptions_on_two_pods_exactly_one_wins() -> Result<()> {
     let second = Gateway::start(&nats, json!({})).await?;
     let client = first.client("acme", "alice");
     for round in 0..5 {
-        let path = format!("/api/v1/sse/stream?token={}&lastEventId=00000000-1-end", client.token().await?);
-        // The cursor of a completed stream: a redeemed token is answered with 204, at once.
-        let race =
-            (0..50).map(|i| {
-                let mut racer = client.clone();
-                racer.gateway = if i % 2 == 0 { first.address } else { second.address }.into();
-                let path = path.clone();
-                async move {
-                    racer.request(hyper::Method::GET, &path, &[]).await.map(|answer| answer.status.as_u16())
-                }
-            });
-        let mut answers = join_all(race).await.into_iter().collect::<Result<Vec<_>>>()?;
-        answers.sort_unstable();
+        let racer = |i| {
+            let address = if i % 2 == 0 { first.address } else { second.address };
+            Client { gateway: address.into(), ..client.clone() }
+        };
+        let answers = redeem_at_once((0..50).map(racer).collect(), &client.token().await?).await?;
         let mut expected = vec![401; 50];
         expected[0] = 204;
         assert_eq!(answers, expected, "round {round}");

@@ -174,6 +174,21 @@ impl Client {
     }
 }
 
+/// Redeems one token by all of these clients at once; returns the statuses, sorted.
+///
+/// # Errors
+///
+/// When one of them is not answered in time.
+pub async fn redeem_at_once(racers: Vec<Client>, token: &str) -> Result<Vec<u16>> {
+    // The cursor of a completed stream: who redeems the token is answered with 204, at once.
+    let path = format!("/api/v1/sse/stream?token={token}&lastEventId=00000000-1-end");
+    let race = racers.iter().map(|racer| racer.request(Method::GET, &path, &[]));
+    let answers = futures::future::try_join_all(race).await?;
+    let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+    statuses.sort_unstable();
+    Ok(statuses)
+}
+
 async fn send(
     gateway: &Door,
     method: Method,
@@ -247,6 +262,18 @@ impl Stream {
             Ok(())
         };
         timeout(within, read).await.with_context(|| format!("{text:?} did not come within {within:?}"))?
+    }
+
+    /// The place that the first bytes name: a client that saw no event comes back to it.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come in time.
+    pub async fn position(&mut self) -> Result<String> {
+        self.until_raw("\nid: ", DEADLINE).await?;
+        let text = String::from_utf8_lossy(&self.raw);
+        let place = text.split("id: ").nth(1).and_then(|rest| rest.lines().next());
+        Ok(place.context("a cursor")?.to_owned())
     }
 
     /// Reads to the end of the stream.

@@ -29,7 +29,7 @@ pub const NATS: &str = "nats://sse-gateway-nats.sse-system.svc:4222";
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 /// Tests that stop what others use hold this alone.
-pub static PEACE: RwLock<()> = RwLock::const_new(());
+static PEACE: RwLock<()> = RwLock::const_new(());
 
 /// A namespace of one test.
 pub struct Namespace {
@@ -44,6 +44,27 @@ pub struct Namespace {
 ///
 /// With the test's error, and where its logs are.
 pub async fn in_namespace<F>(test: &str, body: F) -> Result<()>
+where
+    F: AsyncFnOnce(&Namespace) -> Result<()>,
+{
+    let _peace = PEACE.read().await;
+    observed(test, body).await
+}
+
+/// The same, while no other test runs: for one that stops what others use.
+///
+/// # Errors
+///
+/// With the test's error, and where its logs are.
+pub async fn alone_in_namespace<F>(test: &str, body: F) -> Result<()>
+where
+    F: AsyncFnOnce(&Namespace) -> Result<()>,
+{
+    let _alone = PEACE.write().await;
+    observed(test, body).await
+}
+
+async fn observed<F>(test: &str, body: F) -> Result<()>
 where
     F: AsyncFnOnce(&Namespace) -> Result<()>,
 {

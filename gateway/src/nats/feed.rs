@@ -97,8 +97,6 @@ impl Feed {
             let link = link(&config, &status).await;
             log.attach(link.client.clone());
             let jetstream = async_nats::jetstream::new(link.client.clone());
-            let (subscriber, last_seam) = (None, None);
-            let (repaired, seen_at_leader) = (0, 0);
             let mut feed = Self {
                 link,
                 jetstream,
@@ -107,10 +105,10 @@ impl Feed {
                 log,
                 status,
                 pod,
-                subscriber,
-                repaired,
-                last_seam,
-                seen_at_leader,
+                subscriber: None,
+                repaired: 0,
+                last_seam: None,
+                seen_at_leader: 0,
             };
             feed.keep_going().await;
         };
@@ -147,9 +145,7 @@ impl Feed {
     }
 
     fn clear_problems(&self) {
-        ["StreamOwned", "StreamMissing", "StreamUnsuitable", "StreamError"]
-            .into_iter()
-            .for_each(|reason| self.status.clear_problem(reason));
+        ProvisionError::REASONS.into_iter().for_each(|reason| self.status.clear_problem(reason));
     }
 
     /// Waits for a connection; handshakes are refused meanwhile.

@@ -46,6 +46,9 @@ pub enum ProvisionError {
 }
 
 impl ProvisionError {
+    /// Every reason that there is.
+    pub const REASONS: [&str; 4] = ["StreamOwned", "StreamMissing", "StreamUnsuitable", "StreamError"];
+
     /// Reason of the problem, as the operator shows it.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
