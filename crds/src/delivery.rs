@@ -181,12 +181,15 @@ pub enum OverflowPolicy {
 #[serde(rename_all = "camelCase", default)]
 pub struct Topics {
     /// Topics that anyone in the tenant may subscribe to.
-    #[schemars(length(max = 256), inner(length(min = 1, max = 256)))]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 256), regex(pattern = TOPICS)))]
     pub public: Vec<String>,
-    /// Topics that every stream is subscribed to.
-    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    /// Topics that every stream is subscribed to, without asking.
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256), regex(pattern = TOPICS)))]
     pub auto_join: Vec<String>,
 }
+
+/// Levels between dots, none of them empty, `>` only as the last.
+const TOPICS: &str = r"^(([^.>][^.]*|>[^.]+)\.)*[^.]+$";
 
 /// Publishing over HTTP.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -200,6 +200,22 @@ impl SseGatewaySpec {
         f.range("limits.maxPayloadBytes", limits.max_payload_bytes.into(), 1..=8_388_608);
         f.range("limits.writeTimeoutSeconds", limits.write_timeout_seconds.into(), 1..=3600);
         f.range("limits.maxTopicsPerConnection", limits.max_topics_per_connection.into(), 0..=1000);
+        let pattern = |text: &String| {
+            let levels: Vec<&str> = text.trim().split('.').collect();
+            let rest_is_last =
+                levels.iter().position(|level| *level == ">").is_none_or(|at| at + 1 == levels.len());
+            text.len() <= 256 && rest_is_last && !levels.contains(&"")
+        };
+        for (field, patterns, most) in
+            [("topics.public", &self.topics.public, 256), ("topics.autoJoin", &self.topics.auto_join, 64)]
+        {
+            f.count(field, patterns.len(), 0..=most);
+            f.require(
+                patterns.iter().all(pattern),
+                field,
+                "must be topics such as orders.eu, orders.* or orders.>, of at most 256 characters",
+            );
+        }
         f.range("drain.windowSeconds", self.drain.window_seconds.into(), 0..=3600);
     }
 
@@ -296,6 +312,8 @@ mod tests {
             (json!({"endpoints": {"basePath": "/"}}), "endpoints.basePath"),
             (json!({"stream": {"defaultEventType": "a\nb"}}), "stream.defaultEventType"),
             (json!({"limits": {"maxPayloadBytes": 0}}), "limits.maxPayloadBytes"),
+            (json!({"topics": {"public": ["a..b"]}}), "topics.public"),
+            (json!({"topics": {"autoJoin": [">.a"]}}), "topics.autoJoin"),
         ];
         for (patch, field) in &cases {
             let findings = spec(patch.clone()).validate();

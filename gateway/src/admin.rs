@@ -1,27 +1,38 @@
-//! The admin port: `/livez`, `/readyz`, `/status`. Nothing can be changed here.
+//! The admin port: `/livez`, `/readyz`, `/status`. Nothing can be changed here. Who is connected is told
+//! to loopback alone (a port-forward ends there), in pages: it names users.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::Extension;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, not_served};
 use crate::connection::Context;
 use crate::connection::limits::Limits;
+use crate::http::listener::Socket;
+use crate::hub::Membership;
+use crate::nats::dead::DeadLetters;
 use crate::nats::status::Problem;
 use crate::secret::SecretFile;
+use crate::subject::ConnectionId;
+
+/// Connections in one page.
+const PAGE: usize = 500;
 
 /// What the admin port knows.
 pub struct Admin {
     pub config: Arc<Config>,
     pub context: Arc<Context>,
     pub limits: Arc<Limits>,
+    pub dead: Arc<DeadLetters>,
     /// Cancelled when the pod is about to go: it still serves, but wants no more.
     unready: CancellationToken,
     secrets: Vec<SecretFile>,
@@ -33,13 +44,14 @@ impl Admin {
         config: Arc<Config>,
         context: Arc<Context>,
         limits: Arc<Limits>,
+        dead: Arc<DeadLetters>,
         unready: CancellationToken,
     ) -> Arc<Self> {
         let dir: &Path = &config.secrets_dir;
         let secrets = config.spec.secret_refs();
         let secrets =
             secrets.into_iter().map(|(field, secret)| SecretFile::new(dir, field, secret)).collect();
-        Arc::new(Self { config, context, limits, unready, secrets })
+        Arc::new(Self { config, context, limits, dead, unready, secrets })
     }
 
     fn missing_secrets(&self) -> Vec<String> {
@@ -71,6 +83,23 @@ impl Admin {
         (!self.context.status.was_reached()).then(|| "NATS was not reached yet".into())
     }
 
+    /// A page of the connections, in the order of their ids.
+    fn connections(&self, after: Option<ConnectionId>) -> Value {
+        let page = self.context.hub.page(after, PAGE);
+        let next = (page.len() == PAGE).then(|| page.last().map(|member| member.connection.to_string()));
+        let item = |member: &Arc<Membership>| {
+            json!({
+                "id": member.connection.to_string(),
+                "tenant": member.tenant.decode(),
+                "user": member.user.decode(),
+                "topics": member.topics,
+                "tags": member.tags,
+                "openedAt": opened_at(member),
+            })
+        };
+        json!({"items": page.iter().map(item).collect::<Vec<_>>(), "next": next.flatten()})
+    }
+
     fn status(&self) -> Value {
         let status = &self.context.status;
         let head = self.context.hub.head();
@@ -81,6 +110,8 @@ impl Admin {
             "ready": self.why_not_ready().is_none(),
             "draining": self.unready.is_cancelled(),
             "connections": self.limits.total(),
+            "members": self.context.hub.members(),
+            "refusedEvents": self.dead.refused(),
             "nats": {"connected": status.is_connected(), "lastError": status.last_error()},
             "stream": {
                 "name": self.config.stream_name(),
@@ -93,6 +124,11 @@ impl Admin {
             "problems": self.problems(),
         })
     }
+}
+
+fn opened_at(member: &Membership) -> Option<String> {
+    let time = jiff::Timestamp::from_millisecond(i64::try_from(member.opened).ok()?).ok()?;
+    Some(time.to_string())
 }
 
 /// The routes of the admin port.
@@ -111,6 +147,29 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
-async fn status(State(admin): State<Arc<Admin>>) -> Response {
-    ([(header::CACHE_CONTROL, "no-store")], Json(admin.status())).into_response()
+#[derive(Deserialize)]
+struct StatusQuery {
+    /// Lists the connections instead.
+    connections: Option<String>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+async fn status(
+    State(admin): State<Arc<Admin>>,
+    Extension(socket): Extension<Socket>,
+    Query(query): Query<StatusQuery>,
+) -> Response {
+    let body = match query.connections {
+        None => admin.status(),
+        Some(_) if !socket.peer.ip().to_canonical().is_loopback() => {
+            return (StatusCode::FORBIDDEN, "The connections are listed to loopback alone.\n")
+                .into_response();
+        }
+        Some(_) => match query.after.map(|id| id.parse()).transpose() {
+            Ok(after) => admin.connections(after),
+            Err(_) => return (StatusCode::BAD_REQUEST, "after: must be a connection id.\n").into_response(),
+        },
+    };
+    ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }

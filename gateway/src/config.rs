@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use sse_crds::auth::Mode;
 use sse_crds::{FieldError, SseGatewaySpec};
 
+use crate::subject::Pattern;
+
 /// A configuration that passed every check.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub spec: SseGatewaySpec,
     /// `<namespace>/<name>` of the gateway.
     pub name: GatewayName,
+    /// Generation of the declaration that this configuration was made from; it may only grow.
+    pub generation: u64,
     pub secrets_dir: PathBuf,
     /// Paths of fields that this version does not know; they are ignored.
     pub unknown: Vec<String>,
@@ -68,15 +72,21 @@ impl Config {
     /// # Errors
     ///
     /// When it can not be read, has a value of a wrong type, or a value that is not allowed.
-    pub fn load(file: &Path, secrets_dir: &Path, name: GatewayName) -> Result<Self, ConfigError> {
+    pub fn load(
+        file: &Path,
+        secrets_dir: &Path,
+        name: GatewayName,
+        generation: u64,
+    ) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file)
             .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
         let (spec, unknown) = parse(&text)?;
-        let errors = spec.validate();
+        let mut errors = spec.validate();
+        errors.extend(unusable_topics(&spec));
         if !errors.is_empty() {
             return Err(ConfigError::Fields(errors));
         }
-        Ok(Self { spec, name, secrets_dir: secrets_dir.to_owned(), unknown })
+        Ok(Self { spec, name, generation, secrets_dir: secrets_dir.to_owned(), unknown })
     }
 
     /// Name of the stream that is the log.
@@ -90,6 +100,16 @@ impl Config {
     pub fn token_bucket(&self) -> String {
         format!("SSE_tokens_{}_{}", self.name.namespace, self.name.name)
     }
+}
+
+/// Patterns that are too long when encoded: what the schema can not see.
+fn unusable_topics(spec: &SseGatewaySpec) -> Vec<FieldError> {
+    let unusable = |field: &'static str, patterns: &[String]| {
+        let errors = patterns.iter().filter_map(|text| Pattern::parse(text).err());
+        errors.map(|e| FieldError { field: field.into(), message: e.to_string() }).collect::<Vec<_>>()
+    };
+    let public = unusable("topics.public", &spec.topics.public);
+    public.into_iter().chain(unusable("topics.autoJoin", &spec.topics.auto_join)).collect()
 }
 
 fn parse(text: &str) -> Result<(SseGatewaySpec, Vec<String>), ConfigError> {
@@ -128,9 +148,7 @@ pub fn not_served(spec: &SseGatewaySpec) -> Vec<FieldError> {
     add(spec.replay.history.is_some(), "replay.history", "leave it out");
     let per_subject = spec.nats.stream.max_messages_per_subject.is_some();
     add(per_subject, "nats.stream.maxMessagesPerSubject", "leave it out");
-    add(!spec.topics.auto_join.is_empty(), "topics.autoJoin", "leave it empty");
     add(spec.publish.enabled, "publish.enabled", "publish to NATS");
-    add(spec.platform_broadcast.enabled, "platformBroadcast.enabled", "leave it false");
     add(!spec.cors.allowed_origins.is_empty(), "cors.allowedOrigins", "serve the page from the same origin");
     add(!spec.tls.secret_name.is_empty(), "tls.secretName", "end TLS in front of the gateway");
     add(spec.console.enabled, "console.enabled", "leave it false");

@@ -17,6 +17,7 @@ pub mod admin;
 pub mod auth;
 pub mod config;
 pub mod connection;
+pub mod control;
 pub mod cursor;
 pub mod event;
 pub mod http;

@@ -14,9 +14,11 @@ use sse_gateway::config::{Config, GatewayName};
 use sse_gateway::connection::limits::Limits;
 use sse_gateway::connection::{self, drained};
 use sse_gateway::event::Rules;
+use sse_gateway::http::topics::Topics;
 use sse_gateway::http::{self, Gateway, listener};
 use sse_gateway::hub::Hub;
 use sse_gateway::logs;
+use sse_gateway::nats::dead::DeadLetters;
 use sse_gateway::nats::feed::Feed;
 use sse_gateway::nats::log::Log;
 use sse_gateway::nats::status::Status;
@@ -70,6 +72,9 @@ struct Serve {
     /// `<namespace>/<name>` of the gateway.
     #[arg(long, default_value = "default/gateway")]
     name: GatewayName,
+    /// Generation of the `SseGateway`: the stream is never updated from an older one.
+    #[arg(long, default_value_t = 0)]
+    generation: u64,
 }
 
 fn main() -> ExitCode {
@@ -90,7 +95,7 @@ fn main() -> ExitCode {
 
 fn check(file: &std::path::Path) -> Result<()> {
     let name = GatewayName { namespace: "default".into(), name: "gateway".into() };
-    let config = Config::load(file, std::path::Path::new("."), name)?;
+    let config = Config::load(file, std::path::Path::new("."), name, 0)?;
     let unserved = sse_gateway::config::not_served(&config.spec).into_iter().map(|error| error.to_string());
     let unknown = config.unknown.iter().map(|field| format!("{field}: there is no such field"));
     let wrong: Vec<String> = unknown.chain(unserved).collect();
@@ -100,7 +105,7 @@ fn check(file: &std::path::Path) -> Result<()> {
 }
 
 fn run(args: &Serve) -> Result<()> {
-    let config = Config::load(&args.config, &args.secrets_dir, args.name.clone())?;
+    let config = Config::load(&args.config, &args.secrets_dir, args.name.clone(), args.generation)?;
     logs::start(&config.spec.logging);
     for field in &config.unknown {
         warn!(%field, "The configuration has a field that this version does not know.");
@@ -124,10 +129,12 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
     let context = context(&config, &drain);
     let limits = Limits::new(config.spec.limits.max_connections_per_user, files);
     let unready = CancellationToken::new();
-    let admin = Admin::new(config.clone(), context.clone(), limits.clone(), unready.clone());
+    let dead = DeadLetters::new(config.spec.nats.subject_prefix.clone());
+    let admin = Admin::new(config.clone(), context.clone(), limits.clone(), dead.clone(), unready.clone());
     let gateway = Arc::new(Gateway {
         verifier: Verifier::new(&config.spec.auth, &config.secrets_dir),
         limits,
+        topics: Topics::new(&config.spec),
         context: context.clone(),
         streams: streams.clone(),
         config: config.clone(),
@@ -138,6 +145,7 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
         config.clone(),
         hub.clone(),
         log.clone(),
+        dead,
         status.clone(),
         pod(),
         stop.clone(),
@@ -194,12 +202,19 @@ fn context(config: &Config, drain: &CancellationToken) -> Arc<connection::Contex
     let spec = &config.spec;
     let prefix = spec.nats.subject_prefix.clone();
     let rules = Rules {
+        prefix: prefix.clone(),
         default_event_type: spec.stream.default_event_type.clone(),
         max_payload: usize::try_from(spec.limits.max_payload_bytes).unwrap_or(usize::MAX),
+        platform: spec.platform_broadcast.enabled,
+        ids: true,
     };
+    let most_topics = spec.limits.max_topics_per_connection.saturating_add(
+        // Those that every stream has are not the client's.
+        spec.topics.auto_join.len().try_into().unwrap_or(u32::MAX),
+    );
     Arc::new(connection::Context {
         log: Arc::new(Log::new(config.stream_name(), &prefix)),
-        hub: Hub::new(prefix, rules),
+        hub: Hub::new(rules, usize::try_from(most_topics).unwrap_or(usize::MAX)),
         status: Arc::new(Status::default()),
         drain: drain.clone(),
         drain_window: Duration::from_secs(spec.drain.window_seconds.into()),

@@ -5,6 +5,7 @@
 //! it is still the revision that was read: of any number of racers one purge succeeds. A purge whose
 //! acknowledgement does not come fails closed.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::auth::{Identity, Unauthorized};
 use crate::nats::now;
-use crate::subject::Token as SubjectToken;
+use crate::subject::{Pattern, Token as SubjectToken};
 
 /// How long NATS may take for one step, before the request is answered with 503.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -34,6 +35,10 @@ pub enum TokenError {
 struct Record {
     tenant: String,
     user: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    topics: Vec<Pattern>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
     /// Expiry of the token, in milliseconds since 1970: the bucket's own age limit is coarser.
     until: u64,
     /// Expiry of the credential that it was minted for, in seconds since 1970.
@@ -51,6 +56,8 @@ pub async fn mint(bucket: &Store, identity: &Identity, ttl: Duration) -> Result<
     let record = Record {
         tenant: identity.tenant.decode().unwrap_or_default(),
         user: identity.user.decode().unwrap_or_default(),
+        topics: identity.topics.clone(),
+        tags: identity.tags.clone(),
         until,
         expires: identity.expires,
     };
@@ -92,7 +99,8 @@ pub async fn redeem(bucket: &Store, token: &str) -> Result<Identity, TokenError>
     }
     let tenant = SubjectToken::encode(&record.tenant).map_err(|_| Unauthorized::Token)?;
     let user = SubjectToken::encode(&record.user).map_err(|_| Unauthorized::Token)?;
-    Ok(Identity { tenant, user, expires: record.expires })
+    let Record { topics, tags, expires, .. } = record;
+    Ok(Identity { tenant, user, topics, tags, expires })
 }
 
 /// Name of a token's record: a digest, which can not be redeemed.

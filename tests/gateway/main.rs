@@ -3,9 +3,12 @@
 #![expect(clippy::expect_used, reason = "a panic here is a failed test")]
 
 mod auth;
+mod control;
+mod dead;
 mod delivery;
 mod drain;
 mod outage;
 mod replay;
 mod stream;
 mod token;
+mod topics;

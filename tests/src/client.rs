@@ -101,6 +101,12 @@ impl Client {
         Self { gateway: gateway.into(), base: "/api/v1/sse".into(), jwt: crate::jwt::jwt(tenant, user) }
     }
 
+    /// The same user, with more claims in the credential.
+    #[must_use]
+    pub fn with_claims(&self, tenant: &str, user: &str, claims: serde_json::Value) -> Self {
+        Self { jwt: crate::jwt::jwt_with(tenant, user, claims), ..self.clone() }
+    }
+
     /// Any request, with its answer read to the end.
     ///
     /// # Errors
@@ -147,6 +153,17 @@ impl Client {
         let token = self.token().await?;
         let path = format!("{}/stream?token={token}&lastEventId={cursor}", self.base);
         self.stream(&path, &[]).await
+    }
+
+    /// The same, with more in the query: `&topics=a,b`.
+    ///
+    /// # Errors
+    ///
+    /// When the stream is not opened.
+    pub async fn open_with(&self, more: &str) -> Result<Stream> {
+        let token = self.token().await?;
+        let more = more.replace('>', "%3E");
+        self.stream(&format!("{}/stream?token={token}{more}", self.base), &[]).await
     }
 
     /// Opens a stream with the JWT itself.

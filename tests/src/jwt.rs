@@ -18,7 +18,15 @@ pub fn now() -> u64 {
 /// A good credential, good for an hour.
 #[must_use]
 pub fn jwt(tenant: &str, user: &str) -> String {
-    signed(&json!({"iss": ISSUER, "sub": user, "tenant": tenant, "exp": now() + 3600}), KEY, Algorithm::HS256)
+    jwt_with(tenant, user, json!({}))
+}
+
+/// The same, with more claims.
+#[must_use]
+pub fn jwt_with(tenant: &str, user: &str, more: Value) -> String {
+    let mut claims = json!({"iss": ISSUER, "sub": user, "tenant": tenant, "exp": now() + 3600});
+    crate::process::merge(&mut claims, more);
+    signed(&claims, KEY, Algorithm::HS256)
 }
 
 /// Claims signed with a secret.

@@ -62,6 +62,8 @@ impl Verifier {
             user_id: auth.user_id_claims.clone(),
             tenant: auth.tenant_claim.clone(),
             default_tenant: auth.default_tenant.clone(),
+            topics: auth.topics_claim.clone(),
+            tags: auth.tag_claims.clone(),
         };
         Self { issuers: auth.issuers.iter().enumerate().filter_map(issuer).collect(), claims }
     }

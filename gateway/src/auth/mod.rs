@@ -3,15 +3,26 @@
 
 pub mod jwt;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
-use crate::subject::Token;
+use crate::subject::{Pattern, Token};
+
+/// Most patterns of topics that one credential grants.
+const MAX_GRANTS: usize = 256;
+/// Longest tag from a claim, in characters.
+const MAX_TAG: usize = 256;
 
 /// A verified user of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub tenant: Token,
     pub user: Token,
+    /// Topics that it may subscribe to.
+    pub topics: Vec<Pattern>,
+    /// What the credential says of the connection beyond that, for `/status` and spans.
+    pub tags: BTreeMap<String, String>,
     /// When the credential expires, in seconds since 1970.
     pub expires: u64,
 }
@@ -23,6 +34,9 @@ pub struct Claims {
     pub tenant: String,
     /// Tenant of a credential without the claim; empty: it is refused.
     pub default_tenant: String,
+    /// Lists patterns of topics.
+    pub topics: String,
+    pub tags: Vec<String>,
 }
 
 /// Why a credential is refused. The text is safe to show: it holds nothing of the credential.
@@ -74,8 +88,23 @@ impl Claims {
         }
         let tenant = Token::encode(&tenant).map_err(|_| Unauthorized::BadTenant)?;
         let user = Token::encode(&user).map_err(|_| Unauthorized::BadUser)?;
-        Ok(Identity { tenant, user, expires })
+        let tag = |name: &String| Some((name.clone(), text(claims, name)?.chars().take(MAX_TAG).collect()));
+        let tags = self.tags.iter().filter_map(tag).collect();
+        Ok(Identity { tenant, user, topics: grants(claims, &self.topics), tags, expires })
     }
+}
+
+/// The patterns that a claim lists: an array, or one text with blanks or commas between them. What is no
+/// pattern grants nothing.
+fn grants(claims: &Map<String, Value>, name: &str) -> Vec<Pattern> {
+    let texts: Vec<&str> = match claims.get(name) {
+        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
+        Some(Value::String(text)) => {
+            text.split([' ', ',', '\t', '\n']).filter(|item| !item.is_empty()).collect()
+        }
+        _ => Vec::new(),
+    };
+    texts.into_iter().filter_map(|text| Pattern::parse(text).ok()).take(MAX_GRANTS).collect()
 }
 
 /// A claim as text, if it is there and not empty. Numbers are ids too.
@@ -98,6 +127,8 @@ mod tests {
             user_id: vec!["uid".into(), "sub".into()],
             tenant: "tenant".into(),
             default_tenant: default_tenant.into(),
+            topics: "topics".into(),
+            tags: Vec::new(),
         };
         let claims = claims.as_object().expect("an object").clone();
         rules.identity(&claims, 0).map(|i| (i.tenant.to_string(), i.user.to_string()))
@@ -118,6 +149,18 @@ mod tests {
         assert_eq!(identity(&json!({"sub": "a", "tenant": "_sys"}), ""), Err(Unauthorized::BadTenant));
         assert_eq!(identity(&json!({"sub": "a".repeat(129), "tenant": "t"}), ""), Err(Unauthorized::BadUser));
         assert_eq!(identity(&json!({"sub": ["a"], "tenant": "t"}), ""), Err(Unauthorized::NoUser));
+    }
+
+    #[test]
+    fn topics_are_granted_by_a_list_or_a_text() {
+        let granted = |claim: Value| {
+            let claims = json!({"topics": claim});
+            let grants = grants(claims.as_object().expect("an object"), "topics");
+            grants.iter().map(Pattern::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(granted(json!(["Orders.*", "news", 7, "a..b"])), ["orders.*", "news"]);
+        assert_eq!(granted(json!("orders.> news,jobs")), ["orders.>", "news", "jobs"]);
+        assert_eq!(granted(json!(true)), Vec::<String>::new());
     }
 
     #[test]

@@ -87,7 +87,13 @@ mod tests {
 
     fn identity(user: &str) -> Identity {
         let token = |text| Token::encode(text).expect("a short id");
-        Identity { tenant: token("t"), user: token(user), expires: 0 }
+        Identity {
+            tenant: token("t"),
+            user: token(user),
+            topics: Vec::new(),
+            tags: std::collections::BTreeMap::new(),
+            expires: 0,
+        }
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub enum End {
     Overflow,
     WriteTimeout,
     Lifetime,
+    /// A back end asked for it.
+    Control,
 }
 
 impl End {
@@ -54,6 +56,7 @@ impl End {
             Self::Overflow => "overflow",
             Self::WriteTimeout => "write_timeout",
             Self::Lifetime => "lifetime",
+            Self::Control => "control",
         }
     }
 }
@@ -124,7 +127,8 @@ impl Connection {
         match self.registration.outbox.next() {
             Next::Write(items) => self.write_items(pace, items).await,
             Next::Fetch(after) => self.fetch(pace, after).await,
-            Next::Overflow => Err(End::Overflow),
+            Next::End(end) => Err(end),
+            Next::Ping => self.beat(pace).await,
             Next::Wait => {
                 self.position.sequence = self.position.sequence.max(head);
                 pace.replayed = None;
@@ -179,12 +183,7 @@ impl Connection {
             return Err(end);
         }
         if now >= pace.last_write + self.context.heartbeat {
-            let frame = self.heartbeat();
-            if self.heartbeat_mode == HeartbeatMode::Event {
-                pace.told = self.position;
-                pace.told_at = now;
-            }
-            self.write(pace, frame.into_bytes()).await?;
+            self.beat(pace).await?;
         }
         if now >= pace.told_at + self.context.status.cursor_interval() {
             pace.told_at = now;
@@ -194,6 +193,15 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    async fn beat(&mut self, pace: &mut Pace) -> Result<(), End> {
+        let frame = self.heartbeat();
+        if self.heartbeat_mode == HeartbeatMode::Event {
+            pace.told = self.position;
+            pace.told_at = Instant::now();
+        }
+        self.write(pace, frame.into_bytes()).await
     }
 
     fn heartbeat(&self) -> Frame {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sse_crds::delivery::OverflowPolicy;
 use tokio::sync::Notify;
 
+use super::End;
 use crate::cursor::Cursor;
 use crate::event::Delivery;
 use crate::wire::Reset;
@@ -22,7 +23,10 @@ pub struct Outbox {
 struct State {
     queue: VecDeque<Item>,
     mode: Mode,
-    overflowed: bool,
+    /// Sequence that was offered last: one event may reach a connection in several ways.
+    offered: u64,
+    ping: bool,
+    ended: Option<End>,
 }
 
 /// Something to write.
@@ -48,16 +52,18 @@ pub enum Next {
     Write(Vec<Item>),
     /// Fetch what comes after this sequence.
     Fetch(u64),
+    /// Write a heartbeat now.
+    Ping,
     /// Nothing until [`Outbox::woken`].
     Wait,
-    /// The buffer was full, and the policy is to end the stream.
-    Overflow,
+    /// The stream ends: its buffer was full, or a back end wants it.
+    End(End),
 }
 
 impl Outbox {
     #[must_use]
     pub fn new(capacity: usize, policy: OverflowPolicy) -> Arc<Self> {
-        let state = State { queue: VecDeque::new(), mode: Mode::Live, overflowed: false };
+        let state = State { queue: VecDeque::new(), mode: Mode::Live, offered: 0, ping: false, ended: None };
         Arc::new(Self { state: Mutex::new(state), wake: Notify::new(), capacity, policy })
     }
 
@@ -71,16 +77,18 @@ impl Outbox {
         self.capacity
     }
 
-    /// Takes an event, or lets the connection fall behind: the hub never waits.
+    /// Takes an event, or lets the connection fall behind: the hub never waits. The same event again
+    /// changes nothing.
     pub fn offer(&self, delivery: &Arc<Delivery>) {
         let mut state = self.state();
-        if state.mode != Mode::Live {
+        if state.mode != Mode::Live || delivery.sequence <= state.offered {
             return;
         }
+        state.offered = delivery.sequence;
         if state.queue.len() >= self.capacity {
             match self.policy {
                 OverflowPolicy::CatchUp => state.mode = Mode::Behind(delivery.sequence - 1),
-                OverflowPolicy::Disconnect => state.overflowed = true,
+                OverflowPolicy::Disconnect => state.ended = Some(End::Overflow),
                 OverflowPolicy::DropOldest => {
                     state.queue.pop_front();
                     state.queue.push_back(Item::Event(delivery.clone()));
@@ -97,8 +105,21 @@ impl Outbox {
     pub fn reset(&self, reason: Reset, position: Cursor) {
         let mut state = self.state();
         state.mode = Mode::Live;
+        state.offered = position.sequence;
         state.queue.push_back(Item::Reset(reason, position));
         drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Ends the stream, between frames.
+    pub fn end(&self, end: End) {
+        self.state().ended.get_or_insert(end);
+        self.wake.notify_one();
+    }
+
+    /// Asks for a heartbeat now.
+    pub fn ping(&self) {
+        self.state().ping = true;
         self.wake.notify_one();
     }
 
@@ -136,8 +157,11 @@ impl Outbox {
     #[must_use]
     pub fn next(&self) -> Next {
         let mut state = self.state();
-        if state.overflowed {
-            return Next::Overflow;
+        if let Some(end) = state.ended {
+            return Next::End(end);
+        }
+        if std::mem::take(&mut state.ping) {
+            return Next::Ping;
         }
         if !state.queue.is_empty() {
             return Next::Write(state.queue.drain(..).collect());
@@ -191,7 +215,23 @@ mod tests {
     #[test]
     fn the_other_policies() {
         assert_eq!(sequences(&filled(OverflowPolicy::DropOldest).next()), [30, 40, 50]);
-        assert_eq!(filled(OverflowPolicy::Disconnect).next(), Next::Overflow);
+        assert_eq!(filled(OverflowPolicy::Disconnect).next(), Next::End(End::Overflow));
+    }
+
+    #[test]
+    fn an_event_that_comes_in_two_ways_is_taken_once() {
+        let outbox = Outbox::new(3, OverflowPolicy::CatchUp);
+        [10, 10, 20, 10, 20].into_iter().for_each(|sequence| outbox.offer(&event(sequence)));
+        assert_eq!(sequences(&outbox.next()), [10, 20]);
+    }
+
+    #[test]
+    fn the_first_reason_to_end_counts_and_comes_before_all_else() {
+        let outbox = filled(OverflowPolicy::CatchUp);
+        outbox.ping();
+        outbox.end(End::Control);
+        outbox.end(End::Overflow);
+        assert_eq!(outbox.next(), Next::End(End::Control));
     }
 
     #[test]

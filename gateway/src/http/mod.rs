@@ -4,6 +4,7 @@ pub mod listener;
 pub mod problem;
 mod stream;
 mod token;
+pub mod topics;
 
 use std::sync::Arc;
 
@@ -20,12 +21,14 @@ use crate::config::Config;
 use crate::connection;
 use crate::connection::limits::Limits;
 use problem::Problem;
+use topics::Topics;
 
 /// What the handlers need.
 pub struct Gateway {
     pub config: Arc<Config>,
     pub verifier: Verifier,
     pub limits: Arc<Limits>,
+    pub topics: Topics,
     pub context: Arc<connection::Context>,
     /// Owns the open streams.
     pub streams: TaskTracker,

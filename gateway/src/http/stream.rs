@@ -24,6 +24,8 @@ use crate::connection::sink::sink;
 use crate::connection::{Connection, End};
 use crate::cursor::Cursor;
 use crate::hub::{Membership, Standing, Start};
+use crate::nats::now;
+use crate::subject::ConnectionId;
 use crate::token;
 use crate::wire::{self, Block, Field};
 
@@ -55,12 +57,12 @@ pub async fn open(
         Some(_) => return Err(bad("heartbeat: must be 'event' or 'comment'.")),
     };
     let start = start(&headers, parameters.last_event_id.as_deref());
+    // Before the token is used up: a client that corrects itself can still redeem it.
+    let wanted = gateway.topics.wanted(parameters.topics.as_deref())?;
     gateway.check_open()?;
     let identity = identify(&gateway, &headers, parameters.token.as_deref()).await?;
     check_tenant(&identity, &headers)?;
-    if parameters.topics.is_some_and(|topics| !topics.trim().is_empty()) {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "The credential grants no topics."));
-    }
+    let topics = gateway.topics.admit(wanted, &identity)?;
     if let Start::After(Cursor { end: true, .. }) = start {
         // The stream was completed; 204 is what makes an EventSource stay away.
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -69,7 +71,15 @@ pub async fn open(
     let limits = &gateway.config.spec.limits;
     let capacity = usize::try_from(limits.connection_buffer_size).unwrap_or(usize::MAX);
     let outbox = Outbox::new(capacity, limits.overflow_policy);
-    let membership = Membership { tenant: identity.tenant.clone(), user: identity.user.clone() };
+    let id = ConnectionId::random();
+    let membership = Membership {
+        connection: id,
+        tenant: identity.tenant.clone(),
+        user: identity.user.clone(),
+        topics,
+        tags: identity.tags.clone(),
+        opened: now(),
+    };
     let (registration, standing) = gateway
         .context
         .hub
@@ -86,8 +96,7 @@ pub async fn open(
         heartbeat_mode,
         ends_at: ends_at(&gateway, &identity),
     };
-    let id = format!("{:032x}", rand::random::<u128>());
-    let first = first_bytes(&gateway, &id, standing);
+    let first = first_bytes(&gateway, &id.to_string(), standing);
     gateway.streams.spawn(async move {
         let tenant = identity.tenant;
         info!(connection = %id, %tenant, resumed = matches!(start, Start::After(_)), "A stream opened.");

@@ -8,14 +8,18 @@
 
 mod index;
 mod ring;
+mod topics;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::connection::End;
 use crate::connection::outbox::Outbox;
+use crate::control::Operation;
 use crate::cursor::{Cursor, Epoch};
-use crate::event::{Delivery, Entry, Rules};
-use crate::subject::{self, Target, Token};
+use crate::event::{Audience, Delivery, Entry, Refusal, Rules};
+use crate::subject::{ConnectionId, Pattern, Target, Token};
 use crate::wire::Reset;
 
 use index::Index;
@@ -24,20 +28,34 @@ use ring::Ring;
 /// Entries of the ring that one client may look through before it lets the hub go on.
 const SCAN: usize = 1024;
 
-/// Who a connection is, as far as delivery goes.
+/// Who a connection is, and what it listens to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
+    pub connection: ConnectionId,
     pub tenant: Token,
     pub user: Token,
+    /// Without duplicates.
+    pub topics: Vec<Pattern>,
+    /// What back ends and claims say of it, for `/status` and spans. No part in delivery.
+    pub tags: BTreeMap<String, String>,
+    /// Milliseconds since 1970.
+    pub opened: u64,
 }
 
 impl Membership {
-    /// Whether an event for `target` is for this connection. The index answers the same.
+    /// Whether an event is for this connection. The index answers the same.
     #[must_use]
-    pub fn receives(&self, target: &Target<'_>) -> bool {
-        match target {
-            Target::User { tenant, user } => self.tenant.as_str() == *tenant && self.user.as_str() == *user,
-            Target::Tenant { tenant } => self.tenant.as_str() == *tenant,
+    pub fn receives(&self, audience: &Audience<'_>) -> bool {
+        let tenant = |tenant: &str| self.tenant.as_str() == tenant;
+        let subscribed = |topic: &str| self.topics.iter().any(|pattern| pattern.matches(topic));
+        match audience.target {
+            Target::User { tenant: t, user } => tenant(t) && self.user.as_str() == user,
+            Target::Users { tenant: t } => tenant(t) && audience.listed().any(|u| self.user.as_str() == u),
+            Target::Topic { tenant: t, topic } => tenant(t) && subscribed(topic),
+            Target::Topics { tenant: t } => tenant(t) && audience.listed().any(subscribed),
+            Target::Tenant { tenant: t } => tenant(t),
+            Target::Connection { tenant: t, id } => tenant(t) && self.connection == id,
+            Target::Platform => true,
             Target::System => false,
         }
     }
@@ -48,8 +66,9 @@ pub struct Hub {
     state: Mutex<State>,
     /// Sequence up to which everything was handed out. Read without the lock.
     head: AtomicU64,
-    prefix: String,
     rules: Rules,
+    /// Topics that a connection may be subscribed to.
+    most_topics: usize,
 }
 
 #[derive(Default)]
@@ -75,8 +94,7 @@ pub enum Start {
 /// A connection in the hub; leaves it when dropped.
 pub struct Registration {
     hub: Arc<Hub>,
-    key: u64,
-    membership: Membership,
+    pub connection: ConnectionId,
     pub outbox: Arc<Outbox>,
 }
 
@@ -104,8 +122,8 @@ pub enum Resume {
 
 impl Hub {
     #[must_use]
-    pub fn new(prefix: String, rules: Rules) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), head: AtomicU64::new(0), prefix, rules })
+    pub fn new(rules: Rules, most_topics: usize) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), head: AtomicU64::new(0), rules, most_topics })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,20 +144,35 @@ impl Hub {
     }
 
     /// Takes the next message of the log.
-    pub fn push(&self, entry: Arc<Entry>) {
-        let mut state = self.state();
-        let Some(epoch) = state.epoch else { return };
+    ///
+    /// # Errors
+    ///
+    /// When it is no event: nobody gets it, here or elsewhere.
+    pub fn push(&self, entry: Arc<Entry>) -> Result<(), Refusal> {
         let sequence = entry.message.sequence;
-        if let Ok(target) = subject::target(&self.prefix, &entry.message.subject) {
-            state.index.each(&target, |outbox| {
-                // Decoded for its first listener, and for none not at all.
+        let checked = self.rules.check(&entry.message);
+        let mut state = self.state();
+        let Some(epoch) = state.epoch else { return Ok(()) };
+        let refused = checked.err();
+        if let Ok(audience) = checked
+            && audience.target != Target::System
+        {
+            // Encoded for its first listener, and for none not at all.
+            state.index.each(&audience, |outbox| {
                 if let Some(delivery) = entry.delivery(&self.rules, epoch) {
                     outbox.offer(delivery);
                 }
             });
+            if self.rules.ids {
+                state.ring.push(entry);
+            }
         }
-        state.ring.push(entry);
         self.advance(&mut state, sequence);
+        drop(state);
+        match refused {
+            None | Some(Refusal::Marker) => Ok(()),
+            Some(refusal) => Err(refusal),
+        }
     }
 
     /// Passes over sequences that the log does not have (deleted, or expired by their own TTL).
@@ -203,8 +236,45 @@ impl Hub {
         if standing.position != now {
             outbox.fall_behind(standing.position.sequence);
         }
-        let key = state.index.insert(&membership, outbox.clone());
-        Some((Registration { hub: self.clone(), key, membership, outbox }, standing))
+        let connection = membership.connection;
+        state.index.insert(membership, outbox.clone());
+        Some((Registration { hub: self.clone(), connection, outbox }, standing))
+    }
+
+    /// Does what a back end asks for, to the connections that it names. Answers how many there are here.
+    /// A topic more than a connection may have is not joined.
+    pub fn control(&self, target: &Target<'_>, operation: &Operation) -> usize {
+        let mut state = self.state();
+        let ids = state.index.ids(target);
+        for id in &ids {
+            match operation {
+                Operation::Join { topics } => {
+                    topics.iter().for_each(|topic| state.index.join(*id, topic, self.most_topics));
+                }
+                Operation::Leave { topics } => topics.iter().for_each(|topic| state.index.leave(*id, topic)),
+                Operation::Tag { tags } => state.index.tag(*id, tags),
+                Operation::Disconnect { .. } => {
+                    state.index.member(*id).into_iter().for_each(|member| member.outbox.end(End::Control));
+                }
+                Operation::Ping => {
+                    state.index.member(*id).into_iter().for_each(|member| member.outbox.ping());
+                }
+            }
+        }
+        ids.len()
+    }
+
+    /// Connections that are registered.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.state().index.len()
+    }
+
+    /// A page of the connections, in the order of their ids.
+    #[must_use]
+    pub fn page(&self, after: Option<ConnectionId>, size: usize) -> Vec<Arc<Membership>> {
+        let state = self.state();
+        state.index.after(after).take(size).map(|member| member.membership.clone()).collect()
     }
 }
 
@@ -223,11 +293,12 @@ impl Registration {
         let Some(entries) = state.ring.after(after) else {
             return Resume::Log { upto: state.ring.from().saturating_sub(1).min(state.head) };
         };
+        let Some(member) = state.index.member(self.connection) else { return Resume::Nothing };
         let mut events = Vec::new();
         let mut position = after;
         for entry in entries.take(SCAN) {
             position = entry.message.sequence;
-            events.extend(self.delivery(entry, epoch));
+            events.extend(self.hub.delivery(&member.membership, entry, epoch));
             if events.len() >= self.outbox.capacity() {
                 break;
             }
@@ -253,23 +324,30 @@ impl Registration {
     /// The events of a page of the log that are for this connection, after `after`.
     #[must_use]
     pub fn select(&self, entries: &[Arc<Entry>], after: u64) -> Vec<Arc<Delivery>> {
-        let Some(epoch) = self.hub.epoch() else { return Vec::new() };
+        let (epoch, membership) = {
+            let state = self.hub.state();
+            let Some(member) = state.index.member(self.connection) else { return Vec::new() };
+            let Some(epoch) = state.epoch else { return Vec::new() };
+            (epoch, member.membership.clone())
+        };
         let later = entries.iter().filter(|entry| entry.message.sequence > after);
-        later.filter_map(|entry| self.delivery(entry, epoch)).collect()
+        later.filter_map(|entry| self.hub.delivery(&membership, entry, epoch)).collect()
     }
+}
 
-    fn delivery(&self, entry: &Arc<Entry>, epoch: Epoch) -> Option<Arc<Delivery>> {
-        let target = subject::target(&self.hub.prefix, &entry.message.subject).ok()?;
-        if !self.membership.receives(&target) {
+impl Hub {
+    fn delivery(&self, membership: &Membership, entry: &Arc<Entry>, epoch: Epoch) -> Option<Arc<Delivery>> {
+        let audience = self.rules.audience(&entry.message).ok()?;
+        if !membership.receives(&audience) {
             return None;
         }
-        entry.delivery(&self.hub.rules, epoch).cloned()
+        entry.delivery(&self.rules, epoch).cloned()
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.hub.state().index.remove(&self.membership, self.key);
+        self.hub.state().index.remove(self.connection);
     }
 }
 

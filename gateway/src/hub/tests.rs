@@ -8,23 +8,42 @@ use sse_crds::delivery::OverflowPolicy;
 use super::*;
 use crate::connection::outbox::{Item, Next};
 use crate::event::{Message, Source};
+use crate::subject;
 
 const EPOCH: Epoch = Epoch(7);
 
 fn hub() -> Arc<Hub> {
-    let hub = Hub::new("sse".into(), Rules { default_event_type: "message".into(), max_payload: 100 });
+    let rules = Rules {
+        prefix: "sse".into(),
+        default_event_type: "message".into(),
+        max_payload: 100,
+        platform: true,
+        ids: true,
+    };
+    let hub = Hub::new(rules, 4);
     hub.begin(EPOCH, 0);
     hub
 }
 
 fn push(hub: &Hub, sequence: u64, subject: &str) {
     let message = Message::new(sequence, subject.into(), &HeaderMap::new(), Bytes::new(), Source::Annotated);
-    hub.push(Entry::new(message));
+    hub.push(Entry::new(message)).expect("an event");
 }
 
 fn member(tenant: &str, user: &str) -> Membership {
     let token = |text| Token::encode(text).expect("a short id");
-    Membership { tenant: token(tenant), user: token(user) }
+    Membership {
+        connection: ConnectionId::random(),
+        tenant: token(tenant),
+        user: token(user),
+        topics: Vec::new(),
+        tags: BTreeMap::new(),
+        opened: 0,
+    }
+}
+
+fn topics(texts: &[&str]) -> Vec<Pattern> {
+    texts.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect()
 }
 
 fn join(hub: &Arc<Hub>, membership: Membership, capacity: usize, start: Start) -> (Registration, Standing) {
@@ -47,7 +66,8 @@ fn drain(registration: &Registration) -> Vec<u64> {
                 }
                 Resume::Log { .. } | Resume::Ahead | Resume::Nothing => return seen,
             },
-            Next::Wait | Next::Overflow => return seen,
+            Next::Ping => {}
+            Next::Wait | Next::End(_) => return seen,
         }
     }
 }
@@ -64,6 +84,117 @@ fn an_event_reaches_its_user_and_its_tenant_and_nobody_else() {
     assert_eq!((drain(&alice), drain(&bob), drain(&eve)), (vec![1, 2], vec![2], vec![]));
     drop((alice, bob, eve));
     assert!(hub.state().index.is_empty());
+}
+
+#[test]
+fn back_ends_change_what_a_connection_listens_to() {
+    let hub = hub();
+    let (alice, _) = join(&hub, member("t", "alice"), 10, Start::Now);
+    let (bob, _) = join(&hub, member("t", "bob"), 10, Start::Now);
+    let target = Target::User { tenant: "t", user: "alice" };
+    assert_eq!(hub.control(&target, &Operation::Join { topics: topics(&["a", "b.*", "c", "d", "e"]) }), 1);
+    push(&hub, 1, "sse.t.topic.b.x");
+    push(&hub, 2, "sse.t.topic.e"); // one more than it may have
+    assert_eq!((drain(&alice), drain(&bob)), (vec![1], vec![]));
+    hub.control(&Target::Tenant { tenant: "t" }, &Operation::Leave { topics: topics(&["b.*"]) });
+    push(&hub, 3, "sse.t.topic.b.x");
+    push(&hub, 4, "sse.t.topic.a");
+    assert_eq!(drain(&alice), [4]);
+    assert_eq!(hub.control(&Target::User { tenant: "other", user: "alice" }, &Operation::Ping), 0);
+    let target = Target::Connection { tenant: "t", id: bob.connection };
+    let tag = |value: Option<&str>| [("plan".to_owned(), value.map(str::to_owned))].into();
+    hub.control(&target, &Operation::Tag { tags: tag(Some("gold")) });
+    let tags = |hub: &Hub| hub.page(None, 9).iter().map(|m| m.tags.len()).sum::<usize>();
+    assert_eq!(tags(&hub), 1);
+    hub.control(&target, &Operation::Tag { tags: tag(None) });
+    assert_eq!(tags(&hub), 0);
+    hub.control(&target, &Operation::Disconnect { reason: String::new() });
+    assert_eq!((bob.outbox.next(), alice.outbox.next()), (Next::End(End::Control), Next::Wait));
+    drop((alice, bob));
+    assert!(hub.state().index.is_empty());
+}
+
+#[test]
+fn what_is_refused_reaches_nobody_and_is_passed_over() {
+    let hub = hub();
+    let (alice, standing) = join(&hub, member("t", "u"), 10, Start::Now);
+    let message = |sequence, subject: &str| {
+        Entry::new(Message::new(sequence, subject.into(), &HeaderMap::new(), Bytes::new(), Source::Annotated))
+    };
+    assert!(hub.push(message(1, "sse.t.users")).is_err());
+    assert!(hub.push(message(2, "sse.T%74.all")).is_err());
+    push(&hub, 3, "sse.t.all");
+    assert_eq!((drain(&alice), hub.head()), (vec![3], 3));
+    let (back, _) = join(&hub, member("t", "u"), 10, Start::After(standing.position));
+    assert_eq!(drain(&back), [3]);
+}
+
+/// An event's subject and list, and a listener, from names that are easily mistaken for one another.
+fn names() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec!["a", "b", "ab", "a%2Eb", "users", "all", "A"])
+}
+
+fn event() -> impl Strategy<Value = (String, HeaderMap)> {
+    let list = proptest::collection::vec(names(), 1..4);
+    (0u8..6, names(), names(), list).prop_map(|(kind, tenant, name, list)| {
+        let rest = match kind {
+            0 => format!("user.{name}"),
+            1 => "users".into(),
+            2 => format!("topic.{name}.{name}").to_lowercase().replace("%2e", "x"),
+            3 => "topics".into(),
+            4 => "all".into(),
+            _ => return ("sse._platform.all".into(), HeaderMap::new()),
+        };
+        let list = list.join(",");
+        let mut headers = HeaderMap::new();
+        headers.insert("Sse-Users", list.as_str());
+        headers.insert("Sse-Topics", list.to_lowercase().replace("%2e", "x").as_str());
+        (format!("sse.{tenant}.{rest}"), headers)
+    })
+}
+
+proptest! {
+    /// Live, from the ring and from the log: the same receivers, each once; never another tenant's.
+    #[test]
+    fn live_and_replay_agree_on_who_receives(
+        events in proptest::collection::vec(event(), 1..20),
+        listeners in proptest::collection::vec((names(), names(), proptest::collection::vec(
+            proptest::sample::select(vec!["a", "a.a", "*", "*.*", ">", "ab.>", "users"]), 0..4)), 1..8),
+    ) {
+        let hub = hub();
+        let members: Vec<Membership> = listeners
+            .iter()
+            .map(|(tenant, user, patterns)| {
+                let decode = |text: &str| subject::token::decode(text).expect("canonical");
+                let mut topics = topics(patterns);
+                topics.sort();
+                topics.dedup();
+                Membership { topics, ..member(&decode(tenant), &decode(user)) }
+            })
+            .collect();
+        let live: Vec<_> = members.iter().map(|m| join(&hub, m.clone(), 100, Start::Now).0).collect();
+        let mut entries = Vec::new();
+        for (sequence, (subject, headers)) in (1..).zip(&events) {
+            let message =
+                Message::new(sequence, subject.as_str().into(), headers, Bytes::new(), Source::Annotated);
+            entries.push(Entry::new(message));
+            let _ = hub.push(entries[entries.len() - 1].clone());
+        }
+        for ((registration, membership), (tenant, ..)) in live.iter().zip(&members).zip(&listeners) {
+            let seen = drain(registration);
+            let cursor = Start::After(Cursor::new(EPOCH, 0));
+            let again = Membership { connection: ConnectionId::random(), ..membership.clone() };
+            let (back, _) = join(&hub, again, 3, cursor);
+            let sequences = |events: &[Arc<Delivery>]| events.iter().map(|e| e.sequence).collect::<Vec<_>>();
+            prop_assert_eq!(&drain(&back), &seen);
+            prop_assert_eq!(&sequences(&registration.select(&entries, 0)), &seen);
+            for sequence in seen {
+                let subject = &entries[usize::try_from(sequence).expect("small") - 1].message.subject;
+                let own = subject.starts_with(&format!("sse.{tenant}."));
+                prop_assert!(own || subject.as_str() == "sse._platform.all", "{} for {}", subject, tenant);
+            }
+        }
+    }
 }
 
 #[test]

@@ -20,6 +20,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::control;
+use super::dead::{DeadLetter, DeadLetters};
 use super::log::Log;
 use super::provision::{self, Facts, ProvisionError};
 use super::status::Status;
@@ -49,6 +51,7 @@ pub struct Feed {
     config: Arc<Config>,
     hub: Arc<Hub>,
     log: Arc<Log>,
+    dead: Arc<DeadLetters>,
     status: Arc<Status>,
     /// Token of the subject that this pod's seams have.
     pod: String,
@@ -89,6 +92,7 @@ impl Feed {
         config: Arc<Config>,
         hub: Arc<Hub>,
         log: Arc<Log>,
+        dead: Arc<DeadLetters>,
         status: Arc<Status>,
         pod: String,
         cancel: CancellationToken,
@@ -97,12 +101,14 @@ impl Feed {
             let link = link(&config, &status).await;
             log.attach(link.client.clone());
             let jetstream = async_nats::jetstream::new(link.client.clone());
+            let prefix = config.spec.nats.subject_prefix.clone();
             let mut feed = Self {
-                link,
+                link: link.clone(),
                 jetstream,
                 config,
-                hub,
+                hub: hub.clone(),
                 log,
+                dead: dead.clone(),
                 status,
                 pod,
                 subscriber: None,
@@ -110,7 +116,7 @@ impl Feed {
                 last_seam: None,
                 seen_at_leader: 0,
             };
-            feed.keep_going().await;
+            tokio::join!(feed.keep_going(), control::run(&link.client, &prefix, &hub), dead.run(&link));
         };
         tokio::select! {
             () = cancel.cancelled() => {}
@@ -297,8 +303,17 @@ impl Feed {
         if sequence > head + 1 {
             self.repair(sequence - 1).await?;
         }
-        self.hub.push(Entry::new(message));
+        self.hand_over(Entry::new(message)).await;
         Ok(())
+    }
+
+    /// Gives the hub its next message. What nobody may get becomes a dead letter.
+    async fn hand_over(&self, entry: Arc<Entry>) {
+        if let Err(refusal) = self.hub.push(entry.clone()) {
+            let Some(epoch) = self.hub.epoch() else { return };
+            let Message { sequence, subject, payload, .. } = entry.message.clone();
+            self.dead.send(DeadLetter { epoch, sequence, subject, payload, refusal }).await;
+        }
     }
 
     /// A message of the feed, under the subject that it was published to.
@@ -340,10 +355,9 @@ impl Feed {
             }
             let head = self.hub.head();
             count += page.entries.len();
-            page.entries
-                .into_iter()
-                .filter(|e| e.message.sequence > head)
-                .for_each(|entry| self.hub.push(entry));
+            for entry in page.entries.into_iter().filter(|entry| entry.message.sequence > head) {
+                self.hand_over(entry).await;
+            }
             self.hub.skip_to(end);
             next = self.hub.head() + 1;
         }

@@ -1,8 +1,11 @@
 //! The connection to NATS: one per pod, made again for ever.
 //!
 //! [`provision`] makes the stream and the token bucket, [`feed`] turns the republished messages into
-//! a contiguous sequence, [`log`] reads what the feed or a client missed.
+//! a contiguous sequence, [`log`] reads what the feed or a client missed, [`control`] hears what back ends
+//! ask of connections, [`dead`] publishes what was refused.
 
+pub mod control;
+pub mod dead;
 pub mod feed;
 pub mod log;
 pub mod provision;

@@ -1,7 +1,8 @@
 //! The stream that is the log, and the bucket of tokens: made if they are missing, never deleted.
 //!
-//! The stream's metadata says who owns it and which life it is in (its epoch). Only the owner
-//! updates it. The epoch is renewed when the stream is made, and when its last sequence is seen to
+//! The stream's metadata says who owns it, by which generation of its declaration, and which life it is
+//! in (its epoch). Only the owner updates it, and a pod of an older generation, which lives on for a while
+//! in a rollout, leaves it as the newer one wants it. The epoch is renewed when the stream is made, and when its last sequence is seen to
 //! fall: then each gateway derives the same next epoch from the last, so that all pods agree without
 //! asking each other.
 
@@ -21,6 +22,7 @@ use crate::cursor::Epoch;
 
 const EPOCH: &str = "epoch";
 const OWNER: &str = "owner";
+const GENERATION: &str = "generation";
 
 /// Why the stream or the bucket is not as it must be.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +113,7 @@ async fn update(jetstream: &Context, config: &Config, info: Info) -> Result<Info
         return Err(ProvisionError::Owned { stream: config.stream_name(), owner });
     }
     let wanted = wanted(config, epoch_of(&info));
-    if is_as(&info.config, &wanted) {
+    if generation_of(&info) > config.generation || is_as(&info.config, &wanted) {
         return Ok(info);
     }
     info!(stream = %config.stream_name(), "Updated the stream.");
@@ -127,6 +129,8 @@ fn is_as(is: &StreamConfig, wanted: &StreamConfig) -> bool {
         && is.allow_direct == wanted.allow_direct
         && is.allow_message_ttl == wanted.allow_message_ttl
         && is.republish == wanted.republish
+        && is.max_messages_per_subject == wanted.max_messages_per_subject
+        && is.metadata.get(GENERATION) == wanted.metadata.get(GENERATION)
 }
 
 fn check(config: &Config, info: &Info) -> Result<(), ProvisionError> {
@@ -146,12 +150,14 @@ fn republish(prefix: &str) -> Republish {
 
 fn wanted(config: &Config, epoch: Epoch) -> StreamConfig {
     let prefix = &config.spec.nats.subject_prefix;
-    let NatsStream { replicas, storage, max_age_seconds, max_bytes, .. } = config.spec.nats.stream;
+    let NatsStream { replicas, storage, max_age_seconds, max_bytes, max_messages_per_subject, .. } =
+        config.spec.nats.stream;
     StreamConfig {
         name: config.stream_name(),
         description: Some("Events of the SSE gateways with this prefix.".into()),
         subjects: vec![format!("{prefix}.>")],
         max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
+        max_messages_per_subject: max_messages_per_subject.map_or(-1, i64::from),
         max_age: Duration::from_secs(max_age_seconds),
         num_replicas: replicas.into(),
         storage: match storage {
@@ -161,7 +167,11 @@ fn wanted(config: &Config, epoch: Epoch) -> StreamConfig {
         allow_direct: true,
         allow_message_ttl: true,
         republish: Some(republish(prefix)),
-        metadata: HashMap::from([(EPOCH.into(), epoch.to_string()), (OWNER.into(), config.name.to_string())]),
+        metadata: HashMap::from([
+            (EPOCH.into(), epoch.to_string()),
+            (OWNER.into(), config.name.to_string()),
+            (GENERATION.into(), config.generation.to_string()),
+        ]),
         ..StreamConfig::default()
     }
 }
@@ -170,6 +180,11 @@ fn wanted(config: &Config, epoch: Epoch) -> StreamConfig {
 fn epoch_of(info: &Info) -> Epoch {
     let named = info.config.metadata.get(EPOCH).and_then(|text| text.parse().ok());
     named.unwrap_or_else(|| digest(&format!("{} {}", info.config.name, info.created.unix_timestamp())))
+}
+
+/// Generation of the declaration that the stream was made or updated for.
+fn generation_of(info: &Info) -> u64 {
+    info.config.metadata.get(GENERATION).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 fn digest(text: &str) -> Epoch {
@@ -196,7 +211,10 @@ pub async fn renew(
         return Err(ProvisionError::Fallen(config.stream_name()));
     }
     let next = digest(&format!("after {known}"));
-    jetstream.update_stream(wanted(config, next)).await?;
+    // Whichever generation the rest is of: it stays as it is.
+    let mut renewed = facts.info.config.clone();
+    renewed.metadata.insert(EPOCH.into(), next.to_string());
+    jetstream.update_stream(renewed).await?;
     Ok(next)
 }
 

@@ -1,8 +1,5 @@
-//! Subjects: who an event is for.
-//!
-//! `<prefix>.<tenant>.user.<user>` reaches every connection of a user, `<prefix>.<tenant>.all`
-//! every connection of a tenant. A token is percent-encoded, and only the canonical spelling counts:
-//! two spellings of one user would let live delivery and replay disagree.
+//! One level of a subject: an id, percent-encoded. Every byte but `A–Z a–z 0–9 - _` is encoded, and only
+//! the canonical spelling counts: two spellings of one user would let live delivery and replay disagree.
 
 use std::fmt;
 use std::sync::Arc;
@@ -62,18 +59,7 @@ impl Token {
     /// The id that was encoded; `None` when it is not UTF-8, which no credential holds.
     #[must_use]
     pub fn decode(&self) -> Option<String> {
-        let mut out = Vec::with_capacity(self.0.len());
-        let mut rest = self.0.as_bytes();
-        while let [b, tail @ ..] = rest {
-            rest = if let (b'%', [high, low, tail @ ..]) = (b, tail) {
-                out.push((hex_digit(*high)? << 4) | hex_digit(*low)?);
-                tail
-            } else {
-                out.push(*b);
-                tail
-            };
-        }
-        String::from_utf8(out).ok()
+        decode(&self.0)
     }
 }
 
@@ -89,16 +75,38 @@ impl std::borrow::Borrow<str> for Token {
     }
 }
 
+/// Undoes percent-encoding; `None` when it is broken, or what comes out is not UTF-8.
+#[must_use]
+pub fn decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [b, tail @ ..] = rest {
+        rest = match (b, tail) {
+            (b'%', [high, low, tail @ ..]) => {
+                out.push((hex_digit(*high)? << 4) | hex_digit(*low)?);
+                tail
+            }
+            (b'%', _) => return None,
+            (b, tail) => {
+                out.push(*b);
+                tail
+            }
+        };
+    }
+    String::from_utf8(out).ok()
+}
+
 const fn hex_digit(b: u8) -> Option<u8> {
     match b {
         b'0'..=b'9' => Some(b - b'0'),
         b'A'..=b'F' => Some(b - b'A' + 10),
+        b'a'..=b'f' => Some(b - b'a' + 10),
         _ => None,
     }
 }
 
 /// Checks that a token of a subject is the canonical spelling of some id.
-fn check(token: &str) -> Result<(), TokenError> {
+pub(super) fn check(token: &str) -> Result<(), TokenError> {
     if token.is_empty() {
         return Err(TokenError::Empty);
     }
@@ -109,66 +117,16 @@ fn check(token: &str) -> Result<(), TokenError> {
     while let [b, tail @ ..] = rest {
         rest = match (b, tail) {
             (b, tail) if is_plain(*b) => tail,
-            (b'%', [high, low, tail @ ..]) => match (hex_digit(*high), hex_digit(*low)) {
-                (Some(high), Some(low)) if !is_plain((high << 4) | low) => tail,
-                _ => return Err(TokenError::NotCanonical),
-            },
+            (b'%', [high, low, tail @ ..]) if !(high.is_ascii_lowercase() || low.is_ascii_lowercase()) => {
+                match (hex_digit(*high), hex_digit(*low)) {
+                    (Some(high), Some(low)) if !is_plain((high << 4) | low) => tail,
+                    _ => return Err(TokenError::NotCanonical),
+                }
+            }
             _ => return Err(TokenError::NotCanonical),
         };
     }
     Ok(())
-}
-
-/// Who an event is for, as its subject says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target<'a> {
-    /// Every connection of a user.
-    User { tenant: &'a str, user: &'a str },
-    /// Every connection of a tenant.
-    Tenant { tenant: &'a str },
-    /// Nobody: the gateways' own marks in the log.
-    System,
-}
-
-/// Why a subject names no target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubjectError {
-    #[error("the subject does not begin with the gateway's prefix")]
-    Prefix,
-    #[error("the tenant {0}")]
-    Tenant(TokenError),
-    #[error("a tenant may not begin with '_'")]
-    ReservedTenant,
-    #[error("the user {0}")]
-    User(TokenError),
-    #[error("the subject names no target that this gateway delivers to")]
-    Unknown,
-}
-
-/// Reads a subject below `prefix`.
-///
-/// # Errors
-///
-/// When the subject names no target, or not in the canonical spelling.
-pub fn target<'a>(prefix: &str, subject: &'a str) -> Result<Target<'a>, SubjectError> {
-    let rest =
-        subject.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')).ok_or(SubjectError::Prefix)?;
-    let (tenant, rest) = rest.split_once('.').ok_or(SubjectError::Unknown)?;
-    if tenant == "_sys" {
-        return Ok(Target::System);
-    }
-    if tenant.starts_with('_') {
-        return Err(SubjectError::ReservedTenant);
-    }
-    check(tenant).map_err(SubjectError::Tenant)?;
-    match rest.split_once('.') {
-        None if rest == "all" => Ok(Target::Tenant { tenant }),
-        Some(("user", user)) => {
-            check(user).map_err(SubjectError::User)?;
-            Ok(Target::User { tenant, user })
-        }
-        _ => Err(SubjectError::Unknown),
-    }
 }
 
 #[cfg(test)]
@@ -176,17 +134,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn the_targets() {
-        assert_eq!(target("sse", "sse.acme.user.alice"), Ok(Target::User { tenant: "acme", user: "alice" }));
-        assert_eq!(target("sse", "sse.acme.all"), Ok(Target::Tenant { tenant: "acme" }));
-        assert_eq!(target("sse", "sse._sys.pod-1"), Ok(Target::System));
-        assert_eq!(target("sse", "ssex.acme.all"), Err(SubjectError::Prefix));
-        assert_eq!(target("sse", "sse._x.all"), Err(SubjectError::ReservedTenant));
-        assert_eq!(target("sse", "sse.acme.user.a.b"), Err(SubjectError::User(TokenError::NotCanonical)));
-        assert_eq!(target("sse", "sse.acme.all.x"), Err(SubjectError::Unknown));
-    }
 
     #[test]
     fn only_the_canonical_spelling_counts() {

@@ -1,0 +1,390 @@
+//! A message of the log: understood as an event, or refused with a reason.
+
+mod cloud;
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use async_nats::{HeaderMap, Subject};
+use bytes::Bytes;
+
+use crate::cursor::{Cursor, Epoch};
+use crate::subject::{self, SubjectError, Target};
+use crate::wire::{Block, Field, Frame};
+use cloud::Form;
+
+/// Headers that only the server may set: an event that brings one of its own is a forgery.
+const SERVER_HEADERS: [&str; 5] =
+    ["Nats-Sequence", "Nats-Last-Sequence", "Nats-Subject", "Nats-Stream", "Nats-Time-Stamp"];
+
+/// Longest list of receivers in a header, in bytes.
+const MAX_LIST: usize = 4096;
+
+/// A message as the log holds it, with the headers that matter, not yet checked.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub sequence: u64,
+    pub subject: Subject,
+    pub payload: Bytes,
+    event: Option<Box<str>>,
+    retry: Option<Box<str>>,
+    complete: Option<Box<str>>,
+    /// `Sse-Users` or `Sse-Topics`: whichever the subject asks for.
+    listed: Option<Box<str>>,
+    form: Form,
+    flaw: Option<Refusal>,
+}
+
+/// Where a message was read: the server adds its headers to what it republishes and to direct
+/// gets, but not to a message that the leader was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The live feed or a direct get: one value of each server header is the server's.
+    Annotated,
+    /// The leader's store: any server header is the publisher's.
+    Stored,
+}
+
+impl Message {
+    #[must_use]
+    pub fn new(sequence: u64, subject: Subject, headers: &HeaderMap, payload: Bytes, source: Source) -> Self {
+        let theirs = usize::from(source == Source::Annotated);
+        let flaw = if headers.get("Nats-Marker-Reason").is_some() {
+            Some(Refusal::Marker)
+        } else if SERVER_HEADERS.iter().any(|name| headers.get_all(*name).count() > theirs) {
+            Some(Refusal::Forged)
+        } else {
+            None
+        };
+        let header = |name: &'static str| headers.get(name).map(|value| value.as_str().into());
+        let event = header("Sse-Event").or_else(|| cloud::event_type(headers));
+        let (retry, complete) = (header("Sse-Retry"), header("Sse-Complete"));
+        let listed = if subject.ends_with(".users") {
+            all(headers, "Sse-Users")
+        } else if subject.ends_with(".topics") {
+            all(headers, "Sse-Topics")
+        } else {
+            None
+        };
+        let form = Form::of(headers);
+        Self { sequence, subject, payload, event, retry, complete, listed, form, flaw }
+    }
+
+    /// About how much memory it takes, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let header = |value: &Option<Box<str>>| value.as_ref().map_or(0, |value| value.len());
+        size_of::<Self>()
+            + self.subject.len()
+            + self.payload.len()
+            + header(&self.event)
+            + header(&self.retry)
+            + header(&self.listed)
+    }
+}
+
+/// Every value of a header, as the one list that they are.
+fn all(headers: &HeaderMap, name: &'static str) -> Option<Box<str>> {
+    let mut values = headers.get_all(name).map(async_nats::HeaderValue::as_str);
+    let first: Box<str> = values.next()?.into();
+    Some(values.fold(first, |list, value| format!("{list},{value}").into()))
+}
+
+/// Who receives a message: its subject, and the list in its header where the subject asks for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audience<'a> {
+    pub target: Target<'a>,
+    listed: &'a str,
+}
+
+impl<'a> Audience<'a> {
+    /// The users or topics that the header names.
+    pub fn listed(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        subject::listed(self.listed)
+    }
+}
+
+/// An event, ready to be written to any number of connections.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub sequence: u64,
+    pub frame: Frame,
+    /// Whether the stream ends after it.
+    pub complete: bool,
+}
+
+/// A message in the ring or in a page of the log, understood at most once, for its first receiver.
+#[derive(Debug)]
+pub struct Entry {
+    pub message: Message,
+    delivery: OnceLock<Option<Arc<Delivery>>>,
+}
+
+impl Entry {
+    #[must_use]
+    pub fn new(message: Message) -> Arc<Self> {
+        Arc::new(Self { message, delivery: OnceLock::new() })
+    }
+
+    /// The event that the message is; `None` when it is refused.
+    pub fn delivery(&self, rules: &Rules, epoch: Epoch) -> Option<&Arc<Delivery>> {
+        self.delivery.get_or_init(|| rules.read(epoch, &self.message).ok().map(Arc::new)).as_ref()
+    }
+}
+
+/// Why a message is not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
+    #[error("events for everyone are refused unless platformBroadcast.enabled is true")]
+    PlatformOff,
+    #[error("the header {0} is missing")]
+    NoList(&'static str),
+    #[error("the header {0} is longer than {MAX_LIST} bytes")]
+    LongList(&'static str),
+    #[error("the header {0}: {1}")]
+    List(&'static str, SubjectError),
+    #[error("the payload is larger than limits.maxPayloadBytes")]
+    TooLarge,
+    #[error("the payload is not UTF-8")]
+    NotUtf8,
+    #[error("the header {0} holds CR, LF or NUL, or can not be read")]
+    Header(&'static str),
+    #[error("the CloudEvent {0}")]
+    CloudEvent(&'static str),
+    #[error("the message brings a header that only the server may set")]
+    Forged,
+    /// Not an event, and no mistake of its publisher: the server marks a deletion.
+    #[error("the message marks a deletion")]
+    Marker,
+}
+
+/// What a gateway's configuration says about events.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// `nats.subjectPrefix`
+    pub prefix: String,
+    pub default_event_type: String,
+    /// In bytes.
+    pub max_payload: usize,
+    /// Whether events for everyone are delivered.
+    pub platform: bool,
+    /// Whether events carry their place in the log: without a log there is none.
+    pub ids: bool,
+}
+
+/// What an event's frame is made of, checked.
+struct Parts<'a> {
+    /// A [`Field`].
+    event: Option<Cow<'a, str>>,
+    retry: Option<u32>,
+    complete: bool,
+    data: Cow<'a, str>,
+}
+
+impl Rules {
+    /// Who receives a message, wherever they are.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be delivered to anybody.
+    pub fn audience<'a>(&self, message: &'a Message) -> Result<Audience<'a>, Refusal> {
+        if let Some(flaw) = message.flaw {
+            return Err(flaw);
+        }
+        let target = subject::target(&self.prefix, &message.subject)?;
+        let listed = match target {
+            Target::Platform if !self.platform => return Err(Refusal::PlatformOff),
+            Target::Users { .. } => message.list("Sse-Users", subject::check_users)?,
+            Target::Topics { .. } => message.list("Sse-Topics", subject::check_topics)?,
+            _ => "",
+        };
+        Ok(Audience { target, listed })
+    }
+
+    /// Checks a message whole, without making its frame: what is refused is refused for everybody.
+    ///
+    /// # Errors
+    ///
+    /// When the message can not be an event.
+    pub fn check<'a>(&self, message: &'a Message) -> Result<Audience<'a>, Refusal> {
+        let audience = self.audience(message)?;
+        self.parts(message).map(|_| audience)
+    }
+
+    /// Makes the frame of a message.
+    ///
+    /// # Errors
+    ///
+    /// When the message can not be an event.
+    pub fn read(&self, epoch: Epoch, message: &Message) -> Result<Delivery, Refusal> {
+        self.audience(message)?;
+        let Parts { event, retry, complete, data } = self.parts(message)?;
+        let id = Cursor { epoch, sequence: message.sequence, end: complete };
+        let event = event.as_deref().and_then(Field::new);
+        let frame = Block { id: self.ids.then_some(id), event, retry, data: &data }.encode();
+        Ok(Delivery { sequence: message.sequence, frame, complete })
+    }
+
+    fn parts<'a>(&'a self, message: &'a Message) -> Result<Parts<'a>, Refusal> {
+        if message.payload.len() > self.max_payload {
+            return Err(Refusal::TooLarge);
+        }
+        let payload = std::str::from_utf8(&message.payload).map_err(|_| Refusal::NotUtf8)?;
+        let (kind, data) = match message.form {
+            Form::Verbatim => (None, Cow::Borrowed(payload)),
+            Form::Structured => cloud::structured(payload)?,
+            Form::Batch => return Err(Refusal::CloudEvent("is a batch; publish each event by itself")),
+        };
+        let (event, refusal) = match (message.event.as_deref(), kind) {
+            (Some(name), _) => (Some(Cow::Borrowed(name)), Refusal::Header("Sse-Event")),
+            (None, Some(kind)) => (Some(kind), Refusal::CloudEvent("has no usable type")),
+            (None, None) if self.default_event_type == "message" => (None, Refusal::Header("Sse-Event")),
+            (None, None) => (Some(self.default_event_type.as_str().into()), Refusal::Header("Sse-Event")),
+        };
+        if event.as_deref().is_some_and(|name| name.is_empty() || Field::new(name).is_none()) {
+            return Err(refusal);
+        }
+        let retry = match message.retry.as_deref() {
+            None => None,
+            Some(ms) if ms.bytes().all(|b| b.is_ascii_digit()) => {
+                Some(ms.parse().map_err(|_| Refusal::Header("Sse-Retry"))?)
+            }
+            Some(_) => return Err(Refusal::Header("Sse-Retry")),
+        };
+        let complete = match message.complete.as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err(Refusal::Header("Sse-Complete")),
+        };
+        Ok(Parts { event, retry, complete, data })
+    }
+}
+
+impl Message {
+    fn list(&self, name: &'static str, check: fn(&str) -> Result<(), SubjectError>) -> Result<&str, Refusal> {
+        let list = self.listed.as_deref().ok_or(Refusal::NoList(name))?;
+        if list.len() > MAX_LIST {
+            return Err(Refusal::LongList(name));
+        }
+        check(list).map_err(|error| Refusal::List(name, error))?;
+        Ok(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> Rules {
+        Rules {
+            prefix: "sse".into(),
+            default_event_type: "message".into(),
+            max_payload: 16,
+            platform: false,
+            ids: true,
+        }
+    }
+
+    fn message(headers: &[(&'static str, &str)], payload: &[u8]) -> Message {
+        let mut map = HeaderMap::new();
+        headers.iter().for_each(|(name, value)| map.append(*name, *value));
+        let payload = Bytes::copy_from_slice(payload);
+        Message::new(7, "sse.t.user.u".into(), &map, payload, Source::Annotated)
+    }
+
+    fn text(delivery: &Delivery) -> &str {
+        std::str::from_utf8(delivery.frame.as_bytes()).expect("UTF-8")
+    }
+
+    #[test]
+    fn headers_become_fields() {
+        let plain = rules().read(Epoch(1), &message(&[], b"hi")).expect("an event");
+        assert_eq!(text(&plain), "id: 00000001-7\ndata: hi\n\n");
+        let headers = [("Sse-Event", "tick"), ("Sse-Retry", "500"), ("Sse-Complete", "true")];
+        let full = rules().read(Epoch(1), &message(&headers, b"hi")).expect("an event");
+        assert_eq!(text(&full), "id: 00000001-7-end\nevent: tick\nretry: 500\ndata: hi\n\n");
+        assert!(full.complete);
+    }
+
+    #[test]
+    fn a_named_message_type_is_written_and_a_configured_default_too() {
+        let named = rules().read(Epoch(1), &message(&[("Sse-Event", "message")], b"x")).expect("an event");
+        assert!(text(&named).contains("event: message\n"));
+        let rules = Rules { default_event_type: "note".into(), ..rules() };
+        assert!(
+            text(&rules.read(Epoch(1), &message(&[], b"x")).expect("an event")).contains("event: note\n")
+        );
+    }
+
+    #[test]
+    fn a_cloud_event_is_an_event_of_its_type() {
+        let data = |headers: &[(&'static str, &str)], payload: &[u8]| {
+            let delivery = rules().read(Epoch(1), &message(headers, payload)).expect("an event");
+            text(&delivery).split_once('\n').expect("an id").1.to_owned()
+        };
+        let binary = [("ce-specversion", "1.0"), ("ce-type", "order%20shipped")];
+        assert_eq!(data(&binary, b"{}"), "event: order shipped\ndata: {}\n\n");
+        assert_eq!(data(&[binary[1], ("Sse-Event", "mine")], b"{}"), "event: mine\ndata: {}\n\n");
+        let long = Rules { max_payload: 100, ..rules() };
+        let structured = [("Content-Type", "application/cloudevents+json; charset=utf-8")];
+        let envelope = br#"{"specversion":"1.0","type":"t","data":{"a":1}}"#;
+        let delivery = long.read(Epoch(1), &message(&structured, envelope)).expect("an event");
+        assert_eq!(text(&delivery), "id: 00000001-7\nevent: t\ndata: {\"a\":1}\n\n");
+    }
+
+    #[test]
+    fn receivers_stand_in_the_subject_or_in_its_list() {
+        let audience = |subject: &str, headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            headers.iter().for_each(|(name, value)| map.append(*name, *value));
+            let message = Message::new(7, subject.into(), &map, Bytes::new(), Source::Annotated);
+            let listed = |audience: Audience<'_>| audience.listed().map(str::to_owned).collect::<Vec<_>>();
+            rules().check(&message).map(listed)
+        };
+        let users = [("Sse-Users", "alice, bob"), ("Sse-Users", "carol")];
+        assert_eq!(audience("sse.t.users", &users), Ok(vec!["alice".into(), "bob".into(), "carol".into()]));
+        assert_eq!(audience("sse.t.users", &[]), Err(Refusal::NoList("Sse-Users")));
+        assert!(matches!(audience("sse.t.topics", &[("Sse-Topics", "A")]), Err(Refusal::List(..))));
+        let long = format!("{}a", "a,".repeat(2048));
+        assert_eq!(audience("sse.t.users", &[("Sse-Users", &long)]), Err(Refusal::LongList("Sse-Users")));
+        assert_eq!(audience("sse._platform.all", &[]), Err(Refusal::PlatformOff));
+        assert!(matches!(audience("sse.t.nowhere", &[]), Err(Refusal::Subject(_))));
+    }
+
+    #[test]
+    fn the_payload_limit_is_exact() {
+        assert!(rules().read(Epoch(1), &message(&[], &[b'a'; 16])).is_ok());
+        assert_eq!(rules().read(Epoch(1), &message(&[], &[b'a'; 17])), Err(Refusal::TooLarge));
+    }
+
+    #[test]
+    fn one_server_header_is_the_servers_own_but_not_in_the_store() {
+        let mut headers = HeaderMap::new();
+        headers.append("Nats-Sequence", "7");
+        let read = |source| {
+            rules().read(Epoch(1), &Message::new(7, "sse.t.all".into(), &headers, Bytes::new(), source))
+        };
+        assert!(read(Source::Annotated).is_ok());
+        assert_eq!(read(Source::Stored), Err(Refusal::Forged));
+    }
+
+    /// Headers, payload, and why it is refused.
+    type Case = (&'static [(&'static str, &'static str)], &'static [u8], Refusal);
+
+    #[test]
+    fn what_can_not_be_an_event_is_refused() {
+        let cases: [Case; 6] = [
+            (&[("Sse-Event", "")], b"", Refusal::Header("Sse-Event")),
+            (&[("Sse-Retry", "+5")], b"", Refusal::Header("Sse-Retry")),
+            (&[("Sse-Retry", "99999999999")], b"", Refusal::Header("Sse-Retry")),
+            (&[("Nats-Sequence", "9"), ("Nats-Sequence", "7")], b"", Refusal::Forged),
+            (&[("Nats-Marker-Reason", "MaxAge")], b"", Refusal::Marker),
+            (&[], b"\xff", Refusal::NotUtf8),
+        ];
+        for (headers, payload, refusal) in cases {
+            assert_eq!(rules().read(Epoch(1), &message(headers, payload)), Err(refusal));
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Hears the control operations of back ends, and has the hub do them.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use futures::StreamExt;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::control::{self, ControlError, Operation};
+use crate::hub::Hub;
+
+/// Wait before a subscription that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Does what comes, for ever.
+pub async fn run(client: &Client, prefix: &str, hub: &Hub) {
+    let prefix = format!("{prefix}-ctl");
+    loop {
+        match client.subscribe(format!("{prefix}.>")).await {
+            Ok(mut messages) => {
+                while let Some(message) = messages.next().await {
+                    match handle(&prefix, hub, &message) {
+                        Ok((operation, connections)) => {
+                            debug!(
+                                operation = operation.name(),
+                                connections, "Did what a back end asked for."
+                            );
+                        }
+                        Err(error) => warn!(%error, "Refused a control operation."),
+                    }
+                }
+            }
+            Err(error) => warn!(%error, "Control operations can not be heard; trying again."),
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+fn handle(
+    prefix: &str,
+    hub: &Hub,
+    message: &async_nats::Message,
+) -> Result<(Operation, usize), ControlError> {
+    let target = control::target(prefix, &message.subject)?;
+    let operation = Operation::parse(&message.payload)?;
+    let connections = hub.control(&target, &operation);
+    Ok((operation, connections))
+}

@@ -1,0 +1,123 @@
+//! Dead letters: each event that was refused is published again to `<prefix>-dead.<tenant>`, with the
+//! reason and its sequence, so that its publisher can find out. At least once: every pod does it, and does
+//! it again when the connection was lost; the sequence is the key that tells copies apart.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Subject};
+use bytes::Bytes;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
+
+use super::Link;
+use crate::cursor::{Cursor, Epoch};
+use crate::event::Refusal;
+use crate::subject;
+
+/// Letters that may wait. Whoever brings one more waits, so none is lost.
+const WAITING: usize = 1024;
+/// How long NATS may take to take one.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// One line in the log for all that is refused in this time.
+const TOLD: Duration = Duration::from_secs(1);
+
+/// An event that was refused.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    pub epoch: Epoch,
+    pub sequence: u64,
+    pub subject: Subject,
+    pub payload: Bytes,
+    pub refusal: Refusal,
+}
+
+/// Where refused events go.
+pub struct DeadLetters {
+    /// `<prefix>`
+    prefix: String,
+    sender: mpsc::Sender<DeadLetter>,
+    /// Taken by [`DeadLetters::run`].
+    receiver: Mutex<mpsc::Receiver<DeadLetter>>,
+    refused: AtomicU64,
+}
+
+impl DeadLetters {
+    #[must_use]
+    pub fn new(prefix: String) -> Arc<Self> {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        Arc::new(Self { prefix, sender, receiver: Mutex::new(receiver), refused: AtomicU64::new(0) })
+    }
+
+    /// Events that were refused, since the start.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Takes a refused event; waits while too many wait.
+    pub async fn send(&self, letter: DeadLetter) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        // The receiver lives as long as `self`.
+        let _ = self.sender.send(letter).await;
+    }
+
+    /// Publishes what comes, for ever.
+    pub async fn run(&self, link: &Link) {
+        let mut receiver = self.receiver.lock().await;
+        let mut told: Option<Instant> = None;
+        let mut untold = 0u64;
+        while let Some(letter) = receiver.recv().await {
+            let DeadLetter { sequence, refusal, .. } = letter;
+            debug!(sequence, reason = %refusal, "Refused an event.");
+            if told.is_none_or(|at| at.elapsed() >= TOLD) {
+                warn!(sequence, reason = %refusal, others = untold, "Refused an event; it is a dead letter.");
+                (told, untold) = (Some(Instant::now()), 0);
+            } else {
+                untold += 1;
+            }
+            self.deliver(link, &letter).await;
+        }
+    }
+
+    /// Publishes a letter over a connection that lived through it.
+    async fn deliver(&self, link: &Link, letter: &DeadLetter) {
+        loop {
+            let before = link.state.borrow().clone();
+            let published = timeout(DEADLINE, self.publish(link, letter)).await;
+            let after = link.state.borrow().clone();
+            if matches!(published, Ok(Ok(()))) && before.connected && before == after {
+                return;
+            }
+            let mut state = link.state.clone();
+            if !after.connected && state.wait_for(|state| state.connected).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn publish(&self, link: &Link, letter: &DeadLetter) -> Result<(), String> {
+        let tenant = subject::below(&self.prefix, &letter.subject).map_or("_unknown", |(tenant, _)| tenant);
+        let subject = format!("{}-dead.{tenant}", self.prefix);
+        let key = Cursor::new(letter.epoch, letter.sequence).to_string();
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", key.as_str());
+        headers.insert("Sse-Dead-Sequence", letter.sequence.to_string().as_str());
+        headers.insert("Sse-Dead-Subject", letter.subject.as_str());
+        headers.insert("Sse-Dead-Reason", letter.refusal.to_string().as_str());
+        // The headers must fit beside it. What does not is in the log, under its sequence.
+        let room = link.client.server_info().max_payload.saturating_sub(4096);
+        let payload = if letter.payload.len() <= room {
+            letter.payload.clone()
+        } else {
+            headers.insert("Sse-Dead-Truncated", "true");
+            Bytes::new()
+        };
+        let published = link.client.publish_with_headers(subject, headers, payload).await;
+        published.map_err(|error| error.to_string())?;
+        link.client.flush().await.map_err(|error| error.to_string())
+    }
+}
