@@ -59,9 +59,9 @@ impl Owner<'_> {
 ///
 /// At the first child that belongs to someone else or that the API server refuses.
 pub async fn children(client: &Client, owner: Owner<'_>, plan: &mut Children) -> Result<Deployment, Error> {
-    child(client, owner, &mut plan.service_account).await?;
-    child(client, owner, &mut plan.config_map).await?;
-    child(client, owner, &mut plan.service).await?;
+    child(client, owner, &mut plan.service_account, |_, _| {}).await?;
+    child(client, owner, &mut plan.config_map, |_, _| {}).await?;
+    child(client, owner, &mut plan.service, |_, _| {}).await?;
     if let Some(first) = plan.first_replicas {
         let live = live(&api::<Deployment>(client, owner), owner, owner.name).await?;
         match live {
@@ -69,7 +69,12 @@ pub async fn children(client: &Client, owner: Owner<'_>, plan: &mut Children) ->
             Some(live) => hand_over_replicas(client, owner, &live).await?,
         }
     }
-    child(client, owner, &mut plan.deployment).await
+    let (hash, generation) = (plan.config_hash.as_str(), plan.generation);
+    child(client, owner, &mut plan.deployment, |live, deployment| {
+        let since = live.and_then(|meta| plan::generation_of(meta, hash)).unwrap_or(generation);
+        plan::set_generation(deployment, hash, since);
+    })
+    .await
 }
 
 fn set_replicas(deployment: &mut Deployment, replicas: i32) {
@@ -78,7 +83,13 @@ fn set_replicas(deployment: &mut Deployment, replicas: i32) {
     }
 }
 
-async fn child<K>(client: &Client, owner: Owner<'_>, planned: &mut K) -> Result<K, Error>
+/// Applies one child, after `adapt` had a look at what there is of it.
+async fn child<K>(
+    client: &Client,
+    owner: Owner<'_>,
+    planned: &mut K,
+    adapt: impl FnOnce(Option<&ObjectMeta>, &mut K),
+) -> Result<K, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -88,6 +99,7 @@ where
 {
     let name = planned.name_any();
     let live = live(&api::<PartialObjectMeta<K>>(client, owner), owner, &name).await?;
+    adapt(live.as_ref().map(Resource::meta), planned);
     let mut params = PatchParams::apply(FIELD_MANAGER);
     if let Some(live) = live {
         // Bound to this very object: one that took its place since is refused.

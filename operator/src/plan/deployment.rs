@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sse_crds::SseGatewaySpec;
 
 use super::{Owner, Settings, count, pod, selector};
+
+/// Annotation of the Deployment: a configuration's hash, and the generation since which it is that.
+const SINCE: &str = "ssegateway.io/config-since";
 
 pub fn plan(owner: &Owner, spec: &SseGatewaySpec, config_hash: &str, settings: &Settings) -> Deployment {
     Deployment {
@@ -31,6 +34,24 @@ pub fn plan(owner: &Owner, spec: &SseGatewaySpec, config_hash: &str, settings: &
     }
 }
 
+/// The generation since which a Deployment has this configuration; `None` when it has another one.
+#[must_use]
+pub fn generation_of(live: &ObjectMeta, hash: &str) -> Option<i64> {
+    let (of, since) = live.annotations.as_ref()?.get(SINCE)?.split_once(' ')?;
+    (of == hash).then(|| since.parse().ok())?
+}
+
+/// Tells the pods the generation since which they have their configuration: an older one never changes
+/// the stream back. Not the gateway's present one, or every change of it would roll the pods.
+pub fn set_generation(deployment: &mut Deployment, hash: &str, since: i64) {
+    let annotations = deployment.metadata.annotations.get_or_insert_default();
+    annotations.insert(SINCE.into(), format!("{hash} {since}"));
+    let pod = deployment.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
+    for container in pod.into_iter().flat_map(|pod| &mut pod.containers) {
+        container.args.get_or_insert_default().push(format!("--generation={since}"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -50,6 +71,20 @@ mod tests {
         let rolling = spec.strategy.expect("a strategy").rolling_update.expect("a rolling update");
         assert_eq!(rolling.max_surge, Some(IntOrString::Int(1)));
         assert_eq!(rolling.max_unavailable, Some(IntOrString::Int(0)));
+    }
+
+    #[test]
+    fn the_pods_keep_the_generation_since_which_their_configuration_is_the_same() {
+        let planned = || children(&gateway(json!({})), &settings()).expect("a plan");
+        let mut children = planned();
+        assert_eq!(generation_of(&children.deployment.metadata, &children.config_hash), None);
+        set_generation(&mut children.deployment, &children.config_hash, 3);
+        let live = &children.deployment.metadata;
+        assert_eq!(generation_of(live, &children.config_hash), Some(3));
+        assert_eq!(generation_of(live, "another"), None);
+        let pod = children.deployment.spec.expect("a spec").template.spec.expect("a pod");
+        let arguments = pod.containers[0].args.clone().expect("arguments");
+        assert_eq!(arguments.last().map(String::as_str), Some("--generation=3"));
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod secrets;
 mod service;
 mod service_account;
 
+pub use deployment::{generation_of, set_generation};
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -51,6 +53,8 @@ pub struct Children {
     pub first_replicas: Option<i32>,
     /// Hash of the configuration: part of the `ConfigMap`'s name.
     pub config_hash: String,
+    /// Generation of the gateway.
+    pub generation: i64,
 }
 
 /// Why there is no plan.
@@ -79,6 +83,7 @@ pub fn children(gateway: &SseGateway, settings: &Settings) -> Result<Children, E
         deployment: deployment::plan(&owner, spec, &config.hash, settings),
         first_replicas: spec.autoscaling.as_ref().map(|a| count(a.min_replicas)),
         config_hash: config.hash,
+        generation: gateway.metadata.generation.unwrap_or_default(),
     })
 }
 
