@@ -36,6 +36,8 @@ const TAIL_CHECK: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(3);
 /// Seams leave a message each in the log: a flapping connection makes at most one in this time.
 const SEAM_PACE: Duration = Duration::from_secs(10);
+/// How often the place of a log in memory is noted.
+const MARK: Duration = Duration::from_secs(30);
 /// Sequences that are read at once when the feed is repaired.
 const REPAIR: u64 = 1024;
 /// Wait before what failed is tried again.
@@ -59,6 +61,7 @@ pub struct Feed {
     /// Up to here the log was read: live messages below it come twice.
     repaired: u64,
     last_seam: Option<Instant>,
+    last_mark: Option<Instant>,
     /// Last sequence at the leader, at the last check.
     seen_at_leader: u64,
 }
@@ -114,6 +117,7 @@ impl Feed {
                 subscriber: None,
                 repaired: 0,
                 last_seam: None,
+                last_mark: None,
                 seen_at_leader: 0,
             };
             tokio::join!(feed.keep_going(), control::run(&link.client, &prefix, &hub), dead.run(&link));
@@ -181,11 +185,17 @@ impl Feed {
         }
         let seam = self.seam(&facts).await?;
         match self.hub.epoch() {
+            None if facts.fallen => {
+                let renewed = provision::renew(&self.jetstream, &self.config, &facts, facts.epoch);
+                let epoch = within(renewed).await??;
+                warn!(%epoch, "The log was lost while no gateway ran.");
+                self.hub.begin(epoch, seam);
+            }
             None => {
                 info!(epoch = %facts.epoch, sequence = seam, "The live feed begins.");
                 self.hub.begin(facts.epoch, seam);
             }
-            Some(known) if facts.epoch != known || seam < self.hub.head() => {
+            Some(known) if facts.epoch != known || facts.fallen || seam < self.hub.head() => {
                 let epoch = within(provision::renew(&self.jetstream, &self.config, &facts, known)).await??;
                 warn!(%known, %epoch, "The log was made anew; open streams are told.");
                 self.log.forget();
@@ -253,11 +263,25 @@ impl Feed {
         broken
     }
 
-    fn ask_tail(&self) -> impl Future<Output = Tail> + 'static {
+    fn ask_tail(&mut self) -> impl Future<Output = Tail> + 'static {
         let (jetstream, name) = (self.jetstream.clone(), self.config.stream_name());
+        let config = self.config.clone();
+        let mark = self.last_mark.is_none_or(|at| at.elapsed() >= MARK);
+        if mark {
+            self.last_mark = Some(Instant::now());
+        }
         async move {
             match timeout(DEADLINE, jetstream.get_stream(name)).await {
-                Ok(Ok(stream)) => Tail::At(Box::new(stream.cached_info().clone())),
+                Ok(Ok(stream)) => {
+                    let info = stream.cached_info();
+                    if mark
+                        && let Ok(Err(error)) =
+                            timeout(DEADLINE, provision::mark(&jetstream, &config, info)).await
+                    {
+                        warn!(%error, "The place in the log could not be noted.");
+                    }
+                    Tail::At(Box::new(info.clone()))
+                }
                 Ok(Err(error)) if provision::is_not_found(&error) => Tail::Gone,
                 _ => Tail::Unknown,
             }
@@ -278,6 +302,10 @@ impl Feed {
         self.look_at(&info, last);
         let epoch = info.config.metadata.get("epoch").map(String::as_str);
         let known = self.hub.epoch().map(|epoch| epoch.to_string());
+        if provision::is_outdated(&self.config, &info) {
+            // A pod of an older generation put it back, in the moment in which it was updated.
+            return Err(Broken::Remade);
+        }
         if last < head_then || epoch.is_some_and(|epoch| Some(epoch) != known.as_deref()) {
             return Err(Broken::Remade);
         }

@@ -23,6 +23,9 @@ use crate::cursor::Epoch;
 const EPOCH: &str = "epoch";
 const OWNER: &str = "owner";
 const GENERATION: &str = "generation";
+/// Last sequence that a gateway saw, of a stream in memory: what such a stream lost while no gateway ran
+/// shows nowhere else.
+const HEAD: &str = "head";
 
 /// Why the stream or the bucket is not as it must be.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +71,8 @@ impl ProvisionError {
 pub struct Facts {
     pub epoch: Epoch,
     pub info: Info,
+    /// Whether the stream counts from the beginning again, though its epoch is still the old one.
+    pub fallen: bool,
 }
 
 /// Makes or updates the stream, as far as this gateway may.
@@ -103,7 +108,8 @@ pub async fn stream(jetstream: &Context, config: &Config) -> Result<Facts, Provi
         Some(info) => info,
     };
     check(config, &info)?;
-    Ok(Facts { epoch: epoch_of(&info), info })
+    let fallen = number(&info, HEAD) > info.state.last_sequence;
+    Ok(Facts { epoch: epoch_of(&info), info, fallen })
 }
 
 async fn update(jetstream: &Context, config: &Config, info: Info) -> Result<Info, ProvisionError> {
@@ -112,8 +118,11 @@ async fn update(jetstream: &Context, config: &Config, info: Info) -> Result<Info
         let owner = if owner.is_empty() { "no gateway".into() } else { owner };
         return Err(ProvisionError::Owned { stream: config.stream_name(), owner });
     }
-    let wanted = wanted(config, epoch_of(&info));
-    if generation_of(&info) > config.generation || is_as(&info.config, &wanted) {
+    let mut wanted = wanted(config, epoch_of(&info));
+    if let Some(head) = info.config.metadata.get(HEAD) {
+        wanted.metadata.insert(HEAD.into(), head.clone());
+    }
+    if number(&info, GENERATION) > config.generation || is_as(&info.config, &wanted) {
         return Ok(info);
     }
     info!(stream = %config.stream_name(), "Updated the stream.");
@@ -182,9 +191,34 @@ fn epoch_of(info: &Info) -> Epoch {
     named.unwrap_or_else(|| digest(&format!("{} {}", info.config.name, info.created.unix_timestamp())))
 }
 
-/// Generation of the declaration that the stream was made or updated for.
-fn generation_of(info: &Info) -> u64 {
-    info.config.metadata.get(GENERATION).and_then(|text| text.parse().ok()).unwrap_or(0)
+/// A number in the stream's metadata; 0 when there is none.
+fn number(info: &Info, name: &str) -> u64 {
+    info.config.metadata.get(name).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Whether the stream is this gateway's, as an older generation wanted it.
+#[must_use]
+pub fn is_outdated(config: &Config, info: &Info) -> bool {
+    let own = info.config.metadata.get(OWNER) == Some(&config.name.to_string());
+    config.spec.nats.stream.managed && own && number(info, GENERATION) < config.generation
+}
+
+/// Notes how far a stream in memory has come, for gateways that start after it was lost.
+///
+/// # Errors
+///
+/// When NATS refuses the update.
+pub async fn mark(jetstream: &Context, config: &Config, info: &Info) -> Result<(), ProvisionError> {
+    let current = number(info, GENERATION) == config.generation
+        && info.config.metadata.get(OWNER) == Some(&config.name.to_string());
+    let last = info.state.last_sequence;
+    let new = last > number(info, HEAD);
+    if info.config.storage == StorageType::Memory && config.spec.nats.stream.managed && current && new {
+        let mut marked = info.config.clone();
+        marked.metadata.insert(HEAD.into(), last.to_string());
+        jetstream.update_stream(marked).await?;
+    }
+    Ok(())
 }
 
 fn digest(text: &str) -> Epoch {
@@ -214,6 +248,7 @@ pub async fn renew(
     // Whichever generation the rest is of: it stays as it is.
     let mut renewed = facts.info.config.clone();
     renewed.metadata.insert(EPOCH.into(), next.to_string());
+    renewed.metadata.remove(HEAD);
     jetstream.update_stream(renewed).await?;
     Ok(next)
 }
