@@ -193,6 +193,11 @@ impl SseGatewaySpec {
             f.length(&format!("stream.welcomeEvents[{i}].data"), &event.data, 0..=4096);
         }
         f.range("replay.maxReplayEvents", self.replay.max_replay_events.into(), 1..=10_000_000);
+        f.require(
+            self.replay.enabled || !self.publish.enabled,
+            "publish.enabled",
+            "needs replay.enabled: what is published over HTTP is acknowledged by the log",
+        );
         let limits = &self.limits;
         f.range("limits.maxConnectionsPerUser", limits.max_connections_per_user.into(), 1..=100_000);
         f.range("limits.maxConnectionsPerPod", limits.max_connections_per_pod.into(), 1..=1_000_000);
@@ -313,6 +318,7 @@ mod tests {
             (json!({"stream": {"defaultEventType": "a\nb"}}), "stream.defaultEventType"),
             (json!({"limits": {"maxPayloadBytes": 0}}), "limits.maxPayloadBytes"),
             (json!({"topics": {"public": ["a..b"]}}), "topics.public"),
+            (json!({"replay": {"enabled": false}, "publish": {"enabled": true}}), "publish.enabled"),
             (json!({"topics": {"autoJoin": [">.a"]}}), "topics.autoJoin"),
         ];
         for (patch, field) in &cases {

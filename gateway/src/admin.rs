@@ -113,13 +113,14 @@ impl Admin {
             "members": self.context.hub.members(),
             "refusedEvents": self.dead.refused(),
             "nats": {"connected": status.is_connected(), "lastError": status.last_error()},
-            "stream": {
+            "replay": self.context.ids,
+            "stream": self.context.ids.then(|| json!({
                 "name": self.config.stream_name(),
                 "epoch": self.context.hub.epoch().map(|epoch| epoch.to_string()),
                 "lastSequence": last,
                 "head": head,
                 "lag": last.saturating_sub(head),
-            },
+            })),
             "missingSecrets": self.missing_secrets(),
             "problems": self.problems(),
         })

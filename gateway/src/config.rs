@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sse_crds::auth::Mode;
+use sse_crds::delivery::OverflowPolicy;
 use sse_crds::{FieldError, SseGatewaySpec};
 
 use crate::subject::Pattern;
@@ -95,6 +96,15 @@ impl Config {
         format!("SSE_{}", self.spec.nats.subject_prefix)
     }
 
+    /// What happens to a slow client: without a log there is nothing to catch up from.
+    #[must_use]
+    pub const fn overflow_policy(&self) -> OverflowPolicy {
+        match self.spec.limits.overflow_policy {
+            OverflowPolicy::CatchUp if !self.spec.replay.enabled => OverflowPolicy::DropOldest,
+            policy => policy,
+        }
+    }
+
     /// Name of the bucket of single-use tokens.
     #[must_use]
     pub fn token_bucket(&self) -> String {
@@ -144,7 +154,6 @@ pub fn not_served(spec: &SseGatewaySpec) -> Vec<FieldError> {
         add(issuer.jwks_uri.is_some(), &format!("auth.issuers[{i}].jwksUri"), "use keySecretRef");
     }
     add(spec.auth.modes.contains(&Mode::Cookie), "auth.modes", "use Token or Bearer");
-    add(!spec.replay.enabled, "replay.enabled", "leave it true");
     add(spec.replay.history.is_some(), "replay.history", "leave it out");
     let per_subject = spec.nats.stream.max_messages_per_subject.is_some();
     add(per_subject, "nats.stream.maxMessagesPerSubject", "leave it out");

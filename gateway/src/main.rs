@@ -18,8 +18,8 @@ use sse_gateway::http::topics::Topics;
 use sse_gateway::http::{self, Gateway, listener};
 use sse_gateway::hub::Hub;
 use sse_gateway::logs;
+use sse_gateway::nats;
 use sse_gateway::nats::dead::DeadLetters;
-use sse_gateway::nats::feed::Feed;
 use sse_gateway::nats::log::Log;
 use sse_gateway::nats::status::Status;
 use sse_gateway::subject::Token;
@@ -141,15 +141,15 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
     });
     let (public_addr, private_addr) = (public.local_addr()?, private.local_addr()?);
     let connection::Context { hub, log, status, .. } = &*context;
-    let feed = tokio::spawn(Feed::run(
-        config.clone(),
-        hub.clone(),
-        log.clone(),
+    let parts = nats::Parts {
+        config: config.clone(),
+        hub: hub.clone(),
+        log: log.clone(),
         dead,
-        status.clone(),
-        pod(),
-        stop.clone(),
-    ));
+        status: status.clone(),
+        pod: pod(),
+    };
+    let nats = tokio::spawn(nats::run(parts, stop.clone()));
     let admin_server =
         tokio::spawn(listener::serve(private, admin::router(admin), stop.clone(), connections.clone()));
     let server =
@@ -170,7 +170,7 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
     stop.cancel();
     connections.close();
     let ended = async {
-        let _ = tokio::join!(feed, admin_server, server);
+        let _ = tokio::join!(nats, admin_server, server);
         connections.wait().await;
     };
     if tokio::time::timeout(LAST_CALL, ended).await.is_err() {
@@ -206,7 +206,7 @@ fn context(config: &Config, drain: &CancellationToken) -> Arc<connection::Contex
         default_event_type: spec.stream.default_event_type.clone(),
         max_payload: usize::try_from(spec.limits.max_payload_bytes).unwrap_or(usize::MAX),
         platform: spec.platform_broadcast.enabled,
-        ids: true,
+        ids: spec.replay.enabled,
     };
     let most_topics = spec.limits.max_topics_per_connection.saturating_add(
         // Those that every stream has are not the client's.
@@ -218,6 +218,7 @@ fn context(config: &Config, drain: &CancellationToken) -> Arc<connection::Contex
         status: Arc::new(Status::default()),
         drain: drain.clone(),
         drain_window: Duration::from_secs(spec.drain.window_seconds.into()),
+        ids: spec.replay.enabled,
         heartbeat: Duration::from_secs(spec.stream.heartbeat_interval_seconds.into()),
         max_replay: spec.replay.max_replay_events.into(),
         retry_ms: spec.stream.retry_ms.unwrap_or(1000),

@@ -166,6 +166,15 @@ impl Client {
         self.stream(&format!("{}/stream?token={token}{more}", self.base), &[]).await
     }
 
+    /// Opens a stream at a path that holds its token.
+    ///
+    /// # Errors
+    ///
+    /// When the stream is not opened.
+    pub async fn open_at(&self, path: &str) -> Result<Stream> {
+        self.stream(path, &[]).await
+    }
+
     /// Opens a stream with the JWT itself.
     ///
     /// # Errors

@@ -70,6 +70,8 @@ pub struct Context {
     pub drain: CancellationToken,
     pub drain_window: Duration,
     pub heartbeat: Duration,
+    /// Whether clients are told their place in the log: without a log there is none.
+    pub ids: bool,
     /// Most events that a client which comes back is replayed.
     pub max_replay: u64,
     /// Base of the `retry:` of a stream that is drained, in milliseconds.
@@ -187,7 +189,7 @@ impl Connection {
         }
         if now >= pace.told_at + self.context.status.cursor_interval() {
             pace.told_at = now;
-            if pace.told != self.position {
+            if pace.told != self.position && self.context.ids {
                 pace.told = self.position;
                 self.write(pace, wire::position(self.position).into_bytes()).await?;
             }
@@ -209,8 +211,8 @@ impl Connection {
             HeartbeatMode::Comment => wire::heartbeat(),
             HeartbeatMode::Event => {
                 let data = format!(r#"{{"type":"heartbeat","timestamp":"{:.3}"}}"#, jiff::Timestamp::now());
-                Block { id: Some(self.position), event: Field::new("heartbeat"), retry: None, data: &data }
-                    .encode()
+                let id = self.context.ids.then_some(self.position);
+                Block { id, event: Field::new("heartbeat"), retry: None, data: &data }.encode()
             }
         }
     }
@@ -310,7 +312,7 @@ impl Connection {
     /// The gap is told before the new position: who reads only the first half keeps the old cursor.
     async fn tell_reset(&mut self, pace: &mut Pace, reason: Reset, position: Cursor) -> Result<(), End> {
         let frames = [wire::reset(reason), wire::position(position)];
-        self.write(pace, join(&frames)).await?;
+        self.write(pace, join(&frames[..if self.context.ids { 2 } else { 1 }])).await?;
         self.position = position;
         pace.told = position;
         pace.told_at = Instant::now();

@@ -20,6 +20,7 @@ use crate::auth::{Identity, Unauthorized};
 use crate::config::Config;
 use crate::connection;
 use crate::connection::limits::Limits;
+use crate::token::Tokens;
 use problem::Problem;
 use topics::Topics;
 
@@ -50,6 +51,10 @@ impl Gateway {
 
     fn accepts(&self, mode: Mode) -> bool {
         self.config.spec.auth.modes.contains(&mode)
+    }
+
+    fn tokens(&self) -> Result<Tokens, Problem> {
+        self.context.status.tokens().ok_or_else(|| Problem::unavailable("NATS was not reached yet."))
     }
 
     /// Handshakes are refused while the pod drains, and while NATS is away.

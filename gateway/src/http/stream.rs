@@ -26,7 +26,6 @@ use crate::cursor::Cursor;
 use crate::hub::{Membership, Standing, Start};
 use crate::nats::now;
 use crate::subject::ConnectionId;
-use crate::token;
 use crate::wire::{self, Block, Field};
 
 #[derive(Deserialize)]
@@ -56,7 +55,7 @@ pub async fn open(
         Some("comment") => HeartbeatMode::Comment,
         Some(_) => return Err(bad("heartbeat: must be 'event' or 'comment'.")),
     };
-    let start = start(&headers, parameters.last_event_id.as_deref());
+    let start = start(&headers, parameters.last_event_id.as_deref(), gateway.config.spec.replay.enabled);
     // Before the token is used up: a client that corrects itself can still redeem it.
     let wanted = gateway.topics.wanted(parameters.topics.as_deref())?;
     gateway.check_open()?;
@@ -70,7 +69,7 @@ pub async fn open(
     let slot = gateway.limits.take(&identity)?;
     let limits = &gateway.config.spec.limits;
     let capacity = usize::try_from(limits.connection_buffer_size).unwrap_or(usize::MAX);
-    let outbox = Outbox::new(capacity, limits.overflow_policy);
+    let outbox = Outbox::new(capacity, gateway.config.overflow_policy());
     let id = ConnectionId::random();
     let membership = Membership {
         connection: id,
@@ -120,9 +119,7 @@ async fn identify(gateway: &Gateway, headers: &HeaderMap, token: Option<&str>) -
         if !gateway.accepts(Mode::Token) {
             return Err(Unauthorized::NoCredential.into());
         }
-        let bucket = gateway.context.status.bucket();
-        let bucket = bucket.ok_or_else(|| Problem::unavailable("NATS was not reached yet."))?;
-        return Ok(token::redeem(&bucket, token).await?);
+        return Ok(gateway.tokens()?.redeem(token).await?);
     }
     if gateway.accepts(Mode::Bearer) {
         return gateway.bearer(headers);
@@ -131,13 +128,14 @@ async fn identify(gateway: &Gateway, headers: &HeaderMap, token: Option<&str>) -
 }
 
 /// The header wins over the query; blank is none.
-fn start(headers: &HeaderMap, query: Option<&str>) -> Start {
+fn start(headers: &HeaderMap, query: Option<&str>, replay: bool) -> Start {
     let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
     let text = header.filter(|text| !text.trim().is_empty()).or(query).map_or("", str::trim);
     if text.is_empty() {
         return Start::Now;
     }
-    text.parse().map_or(Start::Invalid, Start::After)
+    // Without a log no place was ever given out.
+    text.parse().ok().filter(|_| replay).map_or(Start::Invalid, Start::After)
 }
 
 /// The longest life of the stream, with jitter, or the credential's end, whichever comes first.
@@ -163,7 +161,9 @@ fn first_bytes(gateway: &Gateway, id: &str, standing: Standing) -> BytesMut {
     if let Some(reason) = standing.reset {
         add(wire::reset(reason));
     }
-    add(wire::position(standing.position));
+    if gateway.context.ids {
+        add(wire::position(standing.position));
+    }
     let stream = &gateway.config.spec.stream;
     if let Some(ms) = stream.retry_ms {
         add(wire::retry(ms));

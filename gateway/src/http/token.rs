@@ -10,15 +10,13 @@ use serde_json::json;
 
 use super::Gateway;
 use super::problem::Problem;
-use crate::token;
 
 pub async fn mint(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Result<Response, Problem> {
     let identity = gateway.bearer(&headers)?;
     gateway.check_open()?;
-    let bucket =
-        gateway.context.status.bucket().ok_or_else(|| Problem::unavailable("NATS was not reached yet."))?;
+    let tokens = gateway.tokens()?;
     let ttl = Duration::from_secs(gateway.config.spec.token.ttl_seconds.into());
-    let token = token::mint(&bucket, &identity, ttl).await?;
+    let token = tokens.mint(&identity, ttl).await?;
     let headers = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "application/json")];
     Ok((headers, json!({ "token": token }).to_string()).into_response())
 }

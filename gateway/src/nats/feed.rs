@@ -17,18 +17,17 @@ use async_nats::jetstream::stream::Info;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::control;
 use super::dead::{DeadLetter, DeadLetters};
 use super::log::Log;
 use super::provision::{self, Facts, ProvisionError};
 use super::status::Status;
-use super::{ConnectError, Link};
+use super::{Link, Parts};
 use crate::config::Config;
 use crate::event::{Entry, Message, Source};
 use crate::hub::Hub;
+use crate::token::Tokens;
 
 /// How often the leader is asked for its last sequence.
 const TAIL_CHECK: Duration = Duration::from_secs(1);
@@ -42,9 +41,6 @@ const MARK: Duration = Duration::from_secs(30);
 const REPAIR: u64 = 1024;
 /// Wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
-
-/// Reason of the problem that the connection can not even be attempted.
-const NOT_BEGUN: &str = "NatsMisconfigured";
 
 /// Feeds the hub, for the life of the process.
 pub struct Feed {
@@ -89,48 +85,32 @@ enum Broken {
 }
 
 impl Feed {
-    /// Connects, and then feeds the hub until it is cancelled. A missing secret is waited for: the pod
-    /// says which one, and heals when it appears.
-    pub async fn run(
-        config: Arc<Config>,
-        hub: Arc<Hub>,
-        log: Arc<Log>,
-        dead: Arc<DeadLetters>,
-        status: Arc<Status>,
-        pod: String,
-        cancel: CancellationToken,
-    ) {
-        let run = async {
-            let link = link(&config, &status).await;
-            log.attach(link.client.clone());
-            let jetstream = async_nats::jetstream::new(link.client.clone());
-            let prefix = config.spec.nats.subject_prefix.clone();
-            let mut feed = Self {
-                link: link.clone(),
-                jetstream,
-                config,
-                hub: hub.clone(),
-                log,
-                dead: dead.clone(),
-                status,
-                pod,
-                subscriber: None,
-                repaired: 0,
-                last_seam: None,
-                last_mark: None,
-                seen_at_leader: 0,
-            };
-            tokio::join!(feed.keep_going(), control::run(&link.client, &prefix, &hub), dead.run(&link));
-        };
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = run => {}
+    /// A feed that nothing has come through yet.
+    #[must_use]
+    pub fn new(link: Link, parts: &Parts) -> Self {
+        let Parts { config, hub, log, dead, status, pod } = parts.clone();
+        let jetstream = async_nats::jetstream::new(link.client.clone());
+        Self {
+            link,
+            jetstream,
+            config,
+            hub,
+            log,
+            dead,
+            status,
+            pod,
+            subscriber: None,
+            repaired: 0,
+            last_seam: None,
+            last_mark: None,
+            seen_at_leader: 0,
         }
     }
 
-    async fn keep_going(&mut self) {
+    /// Feeds the hub, for ever.
+    pub async fn run(mut self) {
         loop {
-            let generation = self.connected().await;
+            let generation = super::connected(&mut self.link.state, &self.status).await;
             let broken = match self.establish().await {
                 Ok(()) => {
                     self.clear_problems();
@@ -158,26 +138,11 @@ impl Feed {
         ProvisionError::REASONS.into_iter().for_each(|reason| self.status.clear_problem(reason));
     }
 
-    /// Waits for a connection; handshakes are refused meanwhile.
-    async fn connected(&mut self) -> u64 {
-        loop {
-            let state = self.link.state.borrow_and_update().clone();
-            if state.connected {
-                return state.generation;
-            }
-            self.status.set_disconnected(state.why_not());
-            if self.link.state.changed().await.is_err() {
-                // The client has ended, which only happens with the process.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
     /// Stream, bucket, subscription, seam; then everything up to the seam is in the hub.
     async fn establish(&mut self) -> Result<(), Broken> {
         let facts = within(provision::stream(&self.jetstream, &self.config)).await??;
         let bucket = within(provision::bucket(&self.jetstream, &self.config)).await??;
-        self.status.set_bucket(bucket);
+        self.status.set_tokens(Tokens::Bucket(Arc::new(bucket)));
         if self.subscriber.is_none() {
             let subject = format!("{}-live.>", self.config.spec.nats.subject_prefix);
             let subscriber = self.link.client.subscribe(subject).await;
@@ -392,25 +357,6 @@ impl Feed {
         self.repaired = self.hub.head();
         tracing::debug!(count, upto, "Repaired the live feed from the log.");
         Ok(())
-    }
-}
-
-/// The connection, once it can be begun.
-async fn link(config: &Config, status: &Status) -> Link {
-    loop {
-        match super::connect(config).await {
-            Ok(link) => {
-                status.clear_problem(NOT_BEGUN);
-                return link;
-            }
-            // `missingSecrets` names it.
-            Err(error @ ConnectError::Secret(_)) => warn!(%error, "A secret is missing; waiting for it."),
-            Err(error) => {
-                warn!(%error, "The connection to NATS can not be begun.");
-                status.set_problem(NOT_BEGUN, error.to_string());
-            }
-        }
-        sleep(AGAIN).await;
     }
 }
 

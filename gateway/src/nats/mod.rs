@@ -7,6 +7,7 @@
 pub mod control;
 pub mod dead;
 pub mod feed;
+pub mod live;
 pub mod log;
 pub mod provision;
 pub mod status;
@@ -18,16 +19,30 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_nats::{Client, ConnectOptions, Event};
 use sse_crds::SecretKeyRef;
 use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::hub::Hub;
 use crate::secret::{Missing, SecretFile};
+use crate::token::Tokens;
+use crate::token::shared::Shared;
+use dead::DeadLetters;
+use feed::Feed;
+use live::Live;
+use log::Log;
+use status::Status;
 
 /// Live messages that may wait while a gap is filled from the log. More are dropped by the client
 /// library, and found missing at the next message or tail check.
 const FEED_CAPACITY: usize = 65_536;
 /// Longest wait between two attempts to reach NATS.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
+/// Wait before the connection is begun again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Reason of the problem that the connection can not even be attempted.
+const NOT_BEGUN: &str = "NatsMisconfigured";
 
 /// State of the connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +67,65 @@ impl LinkState {
 pub struct Link {
     pub client: Client,
     pub state: watch::Receiver<LinkState>,
+}
+
+/// What the connection serves.
+#[derive(Clone)]
+pub struct Parts {
+    pub config: Arc<Config>,
+    pub hub: Arc<Hub>,
+    pub log: Arc<Log>,
+    pub dead: Arc<DeadLetters>,
+    pub status: Arc<Status>,
+    /// Token of the subject that this pod's seams have.
+    pub pod: String,
+}
+
+/// Connects, and then feeds the hub, hears back ends and sends dead letters until it is cancelled. A
+/// missing secret is waited for: the pod says which one, and heals when it appears.
+pub async fn run(parts: Parts, cancel: CancellationToken) {
+    let run = async {
+        let Parts { config, hub, log, dead, status, .. } = parts.clone();
+        let link = begun(&config, &status).await;
+        log.attach(link.client.clone());
+        let prefix = &config.spec.nats.subject_prefix;
+        let others = async {
+            tokio::join!(control::run(&link.client, prefix, &hub), dead.run(&link));
+        };
+        if config.spec.replay.enabled {
+            tokio::join!(Feed::new(link.clone(), &parts).run(), others);
+        } else {
+            let shared = Arc::new(Shared::new(link.client.clone(), prefix, &config.name));
+            status.set_tokens(Tokens::Shared(shared.clone()));
+            let subjects = format!("{prefix}.>");
+            let (link, hub, dead) = (link.clone(), hub.clone(), dead.clone());
+            let live = Live { link, subjects, hub, dead, status };
+            tokio::join!(live.run(), shared.run(), others);
+        }
+    };
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = run => {}
+    }
+}
+
+/// The connection, once it can be begun.
+async fn begun(config: &Config, status: &Status) -> Link {
+    loop {
+        match connect(config).await {
+            Ok(link) => {
+                status.clear_problem(NOT_BEGUN);
+                return link;
+            }
+            // `missingSecrets` names it.
+            Err(error @ ConnectError::Secret(_)) => warn!(%error, "A secret is missing; waiting for it."),
+            Err(error) => {
+                warn!(%error, "The connection to NATS can not be begun.");
+                status.set_problem(NOT_BEGUN, error.to_string());
+            }
+        }
+        sleep(AGAIN).await;
+    }
 }
 
 /// Why the connection can not even be attempted.
@@ -110,6 +184,21 @@ pub async fn connect(config: &Config) -> Result<Link, ConnectError> {
     let servers: Vec<String> = nats.url.split(',').map(str::to_owned).collect();
     let client = options.connect(servers).await?;
     Ok(Link { client, state })
+}
+
+/// Waits for a connection, and answers which one it is; handshakes are refused meanwhile.
+async fn connected(link: &mut watch::Receiver<LinkState>, status: &Status) -> u64 {
+    loop {
+        let state = link.borrow_and_update().clone();
+        if state.connected {
+            return state.generation;
+        }
+        status.set_disconnected(state.why_not());
+        if link.changed().await.is_err() {
+            // The client has ended, which only happens with the process.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 fn note(sender: &watch::Sender<LinkState>, event: &Event) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use async_nats::jetstream::kv::Store;
+use crate::token::Tokens;
 
 /// Shared, cheap to read.
 #[derive(Default)]
@@ -14,7 +14,7 @@ pub struct Status {
     reached: AtomicBool,
     cursor_interval_ms: AtomicU64,
     last_sequence: AtomicU64,
-    bucket: RwLock<Option<Store>>,
+    tokens: RwLock<Option<Tokens>>,
     last_error: Mutex<Option<String>>,
     problems: Mutex<BTreeMap<&'static str, String>>,
 }
@@ -83,14 +83,14 @@ impl Status {
         self.last_sequence.store(sequence, Ordering::Relaxed);
     }
 
-    /// The token bucket, once it is there.
+    /// Where tokens are, once that was reached.
     #[must_use]
-    pub fn bucket(&self) -> Option<Store> {
-        self.bucket.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn tokens(&self) -> Option<Tokens> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn set_bucket(&self, bucket: Store) {
-        *self.bucket.write().unwrap_or_else(PoisonError::into_inner) = Some(bucket);
+    pub fn set_tokens(&self, tokens: Tokens) {
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = Some(tokens);
     }
 
     /// Notes a problem; one for each reason.

@@ -1,0 +1,92 @@
+//! Tokens in the memory of the pod that minted them, for gateways on core NATS alone. A pod that is shown a
+//! token of another asks all; the one that has it takes it out and answers. So exactly one request wins, and
+//! an answer that is lost fails closed.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::Client;
+use futures::StreamExt;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use super::{Record, TokenError};
+use crate::auth::Unauthorized;
+use crate::config::GatewayName;
+
+/// How long the pod that minted a token may take to answer. A token that nobody knows takes as long.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// Tokens that one pod keeps.
+const MOST: usize = 100_000;
+/// Wait before a subscription that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The tokens that this pod minted, and the way to those of others.
+pub struct Shared {
+    client: Client,
+    subject: String,
+    records: Mutex<HashMap<String, Record>>,
+}
+
+impl Shared {
+    #[must_use]
+    pub fn new(client: Client, prefix: &str, name: &GatewayName) -> Self {
+        let subject = format!("{prefix}-tok.{}.{}", name.namespace, name.name);
+        Self { client, subject, records: Mutex::default() }
+    }
+
+    pub(super) fn put(&self, key: String, record: Record) -> Result<(), TokenError> {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        if records.len() >= MOST {
+            records.retain(|_, record| !record.is_expired());
+        }
+        if records.len() >= MOST {
+            return Err(TokenError::Unavailable);
+        }
+        records.insert(key, record);
+        Ok(())
+    }
+
+    pub(super) async fn take(&self, key: &str) -> Result<Record, TokenError> {
+        if let Some(record) = self.take_own(key) {
+            return Ok(record);
+        }
+        let answer =
+            timeout(DEADLINE, self.client.request(self.subject.clone(), key.to_owned().into())).await;
+        let answer = answer.ok().and_then(Result::ok).ok_or(Unauthorized::Token)?;
+        Ok(serde_json::from_slice(&answer.payload).map_err(|_| Unauthorized::Token)?)
+    }
+
+    fn take_own(&self, key: &str) -> Option<Record> {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.remove(key).filter(|record| !record.is_expired())
+    }
+
+    /// Answers the other pods, for ever.
+    pub async fn run(&self) {
+        loop {
+            match self.client.subscribe(self.subject.clone()).await {
+                Ok(mut questions) => {
+                    while let Some(question) = questions.next().await {
+                        self.answer(question).await;
+                    }
+                }
+                Err(error) => warn!(%error, "Other pods can not be answered; trying again."),
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    async fn answer(&self, question: async_nats::Message) {
+        let key = std::str::from_utf8(&question.payload).ok();
+        let Some((key, reply)) = key.zip(question.reply) else { return };
+        // Who does not have it keeps silent: another does.
+        let Some(record) = self.take_own(key) else { return };
+        if let Ok(json) = serde_json::to_vec(&record)
+            && let Err(error) = self.client.publish(reply, json.into()).await
+        {
+            warn!(%error, "Another pod could not be answered; its client needs a new token.");
+        }
+    }
+}
