@@ -6,6 +6,7 @@
 pub mod client;
 pub mod cluster;
 pub mod jwt;
+pub mod nsc;
 pub mod outside;
 pub mod process;
 pub mod publisher;

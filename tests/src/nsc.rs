@@ -1,0 +1,136 @@
+//! Operator, accounts and users of NATS, as `nsc` makes them: from the very lines that the chart's README
+//! shows, so that what is documented is what is tested.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+
+/// Users of one account, and the server that knows them.
+pub struct Accounts {
+    /// For the server's configuration.
+    pub server: String,
+    account: KeyPair,
+    users: Vec<User>,
+}
+
+/// What a user may do.
+#[derive(Debug, Default)]
+struct User {
+    name: String,
+    publish: Vec<String>,
+    never_publish: Vec<String>,
+    subscribe: Vec<String>,
+}
+
+impl Accounts {
+    /// Runs the first block of shell in `document` that calls `nsc`, with an `nsc` that only notes what it
+    /// is asked for.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such block, or it adds no user.
+    pub fn documented(document: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(document)?;
+        let block = text
+            .split("```")
+            .find_map(|block| block.strip_prefix("sh\n").filter(|block| block.contains("nsc add user")))
+            .context("a block of shell with nsc")?;
+        let script = format!("nsc() {{ printf '%s\\n' \"$@\" ''; }}\nkubectl() {{ :; }}\n{block}");
+        // Some lines write files.
+        let dir = tempfile::tempdir()?;
+        let bash = std::process::Command::new("bash").args(["-eu", "-c", &script]).current_dir(&dir).output();
+        let output = bash?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let users: Vec<User> =
+            String::from_utf8(output.stdout)?.split("\n\n").filter_map(User::added).collect();
+        ensure!(!users.is_empty(), "no user is added");
+        let (operator, account, system) =
+            (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
+        let operator_claims =
+            json!({"type": "operator", "version": 2, "system_account": system.public_key()});
+        let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+            "conn": -1, "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1});
+        let account_claims = json!({"type": "account", "version": 2, "limits": limits});
+        let mut server = String::new();
+        writeln!(server, "operator: {}", signed(&operator, &operator, "sse", &operator_claims)?)?;
+        writeln!(server, "system_account: {}\nresolver: MEMORY\nresolver_preload {{", system.public_key())?;
+        let plain = json!({"type": "account", "version": 2, "limits": {"subs": -1, "conn": -1, "data": -1, "payload": -1,
+            "leaf": -1, "imports": -1, "exports": -1, "wildcards": true}});
+        for (key, name, claims) in [(&account, "sse", &account_claims), (&system, "SYS", &plain)] {
+            writeln!(server, "  {}: {}", key.public_key(), signed(&operator, key, name, claims)?)?;
+        }
+        server.push_str("}\n");
+        Ok(Self { server, account, users })
+    }
+
+    /// The credentials file of a documented user.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such user.
+    pub fn credentials(&self, name: &str) -> Result<String> {
+        let user = self.users.iter().find(|user| user.name == name).context("a documented user")?;
+        self.issue(user)
+    }
+
+    /// The credentials file of a user who may do everything.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be signed.
+    pub fn unlimited(&self) -> Result<String> {
+        self.issue(&User { name: "unlimited".into(), ..User::default() })
+    }
+
+    fn issue(&self, user: &User) -> Result<String> {
+        let key = KeyPair::new_user();
+        let claims = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1,
+            "pub": {"allow": user.publish, "deny": user.never_publish}, "sub": {"allow": user.subscribe}});
+        let jwt = signed(&self.account, &key, &user.name, &claims)?;
+        let seed = key.seed()?;
+        Ok(format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        ))
+    }
+}
+
+impl User {
+    /// Of `nsc add user …`, one argument a line.
+    fn added(call: &str) -> Option<Self> {
+        let mut arguments = call.trim_start().lines();
+        if (arguments.next(), arguments.next()) != (Some("add"), Some("user")) {
+            return None;
+        }
+        let mut user = Self::default();
+        while let Some(argument) = arguments.next() {
+            let mut list =
+                || arguments.next().unwrap_or_default().split(',').map(str::to_owned).collect::<Vec<_>>();
+            match argument {
+                "--account" => drop(list()),
+                "--allow-pub" => user.publish.extend(list()),
+                "--deny-pub" => user.never_publish.extend(list()),
+                "--allow-sub" => user.subscribe.extend(list()),
+                name => name.clone_into(&mut user.name),
+            }
+        }
+        Some(user)
+    }
+}
+
+/// A JWT as NATS has them: `issuer` says this of `subject`.
+fn signed(issuer: &KeyPair, subject: &KeyPair, name: &str, claims: &Value) -> Result<String> {
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let header = encode(&json!({"typ": "JWT", "alg": "ed25519-nkey"}));
+    let body =
+        encode(&json!({"jti": name, "iat": crate::jwt::now(), "iss": issuer.public_key(), "name": name,
+        "sub": subject.public_key(), "nats": claims}));
+    let text = format!("{header}.{body}");
+    let signature = URL_SAFE_NO_PAD.encode(issuer.sign(text.as_bytes())?);
+    Ok(format!("{text}.{signature}"))
+}
