@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::jwt::Verifier;
 use crate::config::{Config, not_served};
 use crate::connection::Context;
 use crate::connection::limits::Limits;
@@ -33,6 +34,7 @@ pub struct Admin {
     pub context: Arc<Context>,
     pub limits: Arc<Limits>,
     pub dead: Arc<DeadLetters>,
+    pub verifier: Arc<Verifier>,
     /// Cancelled when the pod is about to go: it still serves, but wants no more.
     unready: CancellationToken,
     secrets: Vec<SecretFile>,
@@ -45,13 +47,14 @@ impl Admin {
         context: Arc<Context>,
         limits: Arc<Limits>,
         dead: Arc<DeadLetters>,
+        verifier: Arc<Verifier>,
         unready: CancellationToken,
     ) -> Arc<Self> {
         let dir: &Path = &config.secrets_dir;
         let secrets = config.spec.secret_refs();
         let secrets =
             secrets.into_iter().map(|(field, secret)| SecretFile::new(dir, field, secret)).collect();
-        Arc::new(Self { config, context, limits, dead, unready, secrets })
+        Arc::new(Self { config, context, limits, dead, verifier, unready, secrets })
     }
 
     fn missing_secrets(&self) -> Vec<String> {
@@ -68,8 +71,9 @@ impl Admin {
         problems
     }
 
-    /// Ready: NATS was reached once, nothing is missing, and the pod does not drain. A later outage of
-    /// NATS must not take every pod out of the service at once: it shows in `/status`.
+    /// Ready: NATS was reached once, nothing is missing, the keys of some issuer are there, and the pod
+    /// does not drain. A later outage of NATS or of an issuer must not take every pod out of the service
+    /// at once: it shows in `/status`.
     fn why_not_ready(&self) -> Option<String> {
         if self.unready.is_cancelled() {
             return Some("draining".into());
@@ -79,6 +83,11 @@ impl Admin {
         }
         if let Some(problem) = self.problems().first() {
             return Some(format!("{}: {}", problem.reason, problem.message));
+        }
+        if !self.verifier.has_keys() {
+            let cause = self.verifier.problems().into_iter().next();
+            let cause = cause.map_or_else(|| "not fetched yet".into(), |problem| problem.message);
+            return Some(format!("no issuer's keys: {cause}"));
         }
         (!self.context.status.was_reached()).then(|| "NATS was not reached yet".into())
     }
@@ -98,6 +107,14 @@ impl Admin {
             })
         };
         json!({"items": page.iter().map(item).collect::<Vec<_>>(), "next": next.flatten()})
+    }
+
+    /// What the operator is told: an issuer that was never reached shuts its users out, even when
+    /// others keep the pod ready.
+    fn all_problems(&self) -> Vec<Problem> {
+        let mut problems = self.problems();
+        problems.extend(self.verifier.problems());
+        problems
     }
 
     fn status(&self) -> Value {
@@ -122,7 +139,8 @@ impl Admin {
                 "lag": last.saturating_sub(head),
             })),
             "missingSecrets": self.missing_secrets(),
-            "problems": self.problems(),
+            "problems": self.all_problems(),
+            "warnings": self.verifier.warnings(),
         })
     }
 }

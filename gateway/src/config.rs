@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use sse_crds::auth::Mode;
 use sse_crds::delivery::OverflowPolicy;
 use sse_crds::{FieldError, SseGatewaySpec};
 
@@ -150,10 +149,6 @@ pub fn not_served(spec: &SseGatewaySpec) -> Vec<FieldError> {
             found.push(FieldError { field: field.into(), message });
         }
     };
-    for (i, issuer) in spec.auth.issuers.iter().enumerate() {
-        add(issuer.jwks_uri.is_some(), &format!("auth.issuers[{i}].jwksUri"), "use keySecretRef");
-    }
-    add(spec.auth.modes.contains(&Mode::Cookie), "auth.modes", "use Token or Bearer");
     add(spec.replay.history.is_some(), "replay.history", "leave it out");
     let per_subject = spec.nats.stream.max_messages_per_subject.is_some();
     add(per_subject, "nats.stream.maxMessagesPerSubject", "leave it out");

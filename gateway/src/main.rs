@@ -130,9 +130,21 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
     let limits = Limits::new(config.spec.limits.max_connections_per_user, files);
     let unready = CancellationToken::new();
     let dead = DeadLetters::new(config.spec.nats.subject_prefix.clone());
-    let admin = Admin::new(config.clone(), context.clone(), limits.clone(), dead.clone(), unready.clone());
+    let verifier = Arc::new(Verifier::new(&config.spec.auth, &config.secrets_dir));
+    let keys = tokio::spawn({
+        let (verifier, stop) = (verifier.clone(), stop.clone());
+        async move { verifier.keep_keys(&stop).await }
+    });
+    let admin = Admin::new(
+        config.clone(),
+        context.clone(),
+        limits.clone(),
+        dead.clone(),
+        verifier.clone(),
+        unready.clone(),
+    );
     let gateway = Arc::new(Gateway {
-        verifier: Verifier::new(&config.spec.auth, &config.secrets_dir),
+        verifier,
         limits,
         topics: Topics::new(&config.spec),
         context: context.clone(),
@@ -170,7 +182,7 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
     stop.cancel();
     connections.close();
     let ended = async {
-        let _ = tokio::join!(nats, admin_server, server);
+        let _ = tokio::join!(nats, keys, admin_server, server);
         connections.wait().await;
     };
     if tokio::time::timeout(LAST_CALL, ended).await.is_err() {

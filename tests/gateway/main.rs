@@ -7,6 +7,7 @@ mod control;
 mod dead;
 mod delivery;
 mod drain;
+mod jwks;
 mod live;
 mod outage;
 mod replay;

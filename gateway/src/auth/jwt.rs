@@ -4,12 +4,17 @@
 
 use std::path::Path;
 
+use futures::future::join_all;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 use sse_crds::auth::{Algorithm as Accepted, Auth};
+use tokio_util::sync::CancellationToken;
 
+use super::fetch::Source;
+use super::remote::Remote;
 use super::{Claims, Identity, Unauthorized};
+use crate::nats::status::Problem;
 use crate::secret::{Missing, SecretFile};
 
 /// Longest JWT that is looked at, in bytes: request heads have a bound, parsing should too.
@@ -27,8 +32,17 @@ struct Issuer {
     name: String,
     audiences: Vec<String>,
     algorithms: Vec<Algorithm>,
-    symmetric: bool,
-    key: SecretFile,
+    keys: Keys,
+}
+
+/// Where the keys of an issuer come from.
+enum Keys {
+    /// A shared secret (HS*).
+    Shared(SecretFile),
+    /// A public key in PEM.
+    Pem(SecretFile),
+    /// The issuer's key set.
+    Set(Remote),
 }
 
 /// Why a JWT could not be verified.
@@ -39,23 +53,34 @@ pub enum VerifyError {
     /// The gateway lacks the key; the client is not to blame.
     #[error("the key of the issuer is missing: {0}")]
     Key(#[from] Missing),
-    #[error("{field}: the key can not be used")]
-    BadKey { field: String },
+    /// The secret holds something that is no key for the issuer's algorithms.
+    #[error("the key can not be used")]
+    BadKey,
+    /// The issuer's keys could not be fetched.
+    #[error("the keys of the issuer can not be fetched")]
+    Unreachable,
 }
 
 impl Verifier {
-    /// Takes the issuers that have their key in a secret.
+    /// Takes the issuers. Key sets are fetched by [`keep_keys`](Self::keep_keys).
     #[must_use]
     pub fn new(auth: &Auth, secrets_dir: &Path) -> Self {
         let issuer = |(i, issuer): (usize, &sse_crds::auth::Issuer)| {
-            let secret = issuer.key_secret_ref.clone()?;
-            let field = format!("auth.issuers[{i}].keySecretRef");
+            let keys = match (&issuer.key_secret_ref, Source::new(i, issuer, secrets_dir)) {
+                (Some(secret), _) => {
+                    let field = format!("auth.issuers[{i}].keySecretRef");
+                    let file = SecretFile::new(secrets_dir, field, secret.clone());
+                    let symmetric = issuer.algorithms.iter().any(|a| a.is_symmetric());
+                    if symmetric { Keys::Shared(file) } else { Keys::Pem(file) }
+                }
+                (None, Some(source)) => Keys::Set(Remote::new(format!("auth.issuers[{i}].jwksUri"), source)),
+                (None, None) => return None,
+            };
             Some(Issuer {
                 name: issuer.issuer.clone(),
                 audiences: issuer.audiences.clone(),
                 algorithms: issuer.algorithms.iter().copied().map(algorithm).collect(),
-                symmetric: issuer.algorithms.iter().any(|a| a.is_symmetric()),
-                key: SecretFile::new(secrets_dir, field, secret),
+                keys,
             })
         };
         let claims = Claims {
@@ -68,16 +93,51 @@ impl Verifier {
         Self { issuers: auth.issuers.iter().enumerate().filter_map(issuer).collect(), claims }
     }
 
+    /// Fetches the key sets of the issuers that have one, and keeps them fresh, until `stop`.
+    pub async fn keep_keys(&self, stop: &CancellationToken) {
+        let remotes = self.issuers.iter().filter_map(Issuer::remote);
+        join_all(remotes.map(|remote| stop.run_until_cancelled(remote.keep()))).await;
+    }
+
+    /// Whether the keys of at least one issuer are at hand. While an issuer is away its old keys
+    /// serve, so this does not fall back to `false` because of an outage.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.issuers.iter().any(|issuer| issuer.remote().is_none_or(Remote::has_keys))
+    }
+
+    /// The issuers whose keys were never fetched: their users can not connect.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.troubles(|remote| !remote.has_keys())
+    }
+
+    /// The issuers that are away while their old keys serve.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Problem> {
+        self.troubles(Remote::has_keys)
+    }
+
+    fn troubles(&self, which: impl Fn(&Remote) -> bool) -> Vec<Problem> {
+        let remotes = self.issuers.iter().filter_map(Issuer::remote).filter(|remote| which(remote));
+        let problem = |message| Problem { reason: "IssuerUnreachable".into(), message };
+        remotes.filter_map(Remote::trouble).map(problem).collect()
+    }
+
     /// Verifies a JWT and reads the identity that it stands for.
     ///
     /// # Errors
     ///
     /// When the JWT is refused, or the issuer's key is not there.
-    pub fn verify(&self, jwt: &str) -> Result<Identity, VerifyError> {
+    pub async fn verify(&self, jwt: &str) -> Result<Identity, VerifyError> {
         if jwt.len() > MAX_JWT {
             return Err(Unauthorized::Malformed.into());
         }
         let header = jsonwebtoken::decode_header(jwt).map_err(|_| Unauthorized::Malformed)?;
+        // RFC 7515, 4.1.11: what is critical and not understood is refused; nothing is understood.
+        if header.crit.is_some() {
+            return Err(Unauthorized::Critical.into());
+        }
         // Only to choose the key; every claim is read again after the signature was checked.
         let unverified = jsonwebtoken::dangerous::insecure_decode_claims::<Map<String, Value>>(jwt)
             .map_err(|_| Unauthorized::Malformed)?;
@@ -87,8 +147,8 @@ impl Verifier {
         if !issuer.algorithms.contains(&header.alg) {
             return Err(Unauthorized::Algorithm.into());
         }
-        let key = issuer.decoding_key(header.alg)?;
-        let decoded = jsonwebtoken::decode::<Map<String, Value>>(jwt, &key, &issuer.validation())
+        let key = issuer.decoding_key(header.alg, header.kid.as_deref()).await?;
+        let decoded = jsonwebtoken::decode::<Map<String, Value>>(jwt, &key, &issuer.validation(header.alg))
             .map_err(|error| refusal(error.kind()))?;
         let expires = decoded.claims.get("exp").and_then(Value::as_f64).ok_or(Unauthorized::Expired)?;
         // Whole seconds, as JWTs have them; a fraction is cut off.
@@ -99,22 +159,33 @@ impl Verifier {
 }
 
 impl Issuer {
-    fn decoding_key(&self, algorithm: Algorithm) -> Result<DecodingKey, VerifyError> {
-        let content = self.key.load()?;
-        if self.symmetric {
-            return Ok(DecodingKey::from_secret(&content));
+    fn remote(&self) -> Option<&Remote> {
+        match &self.keys {
+            Keys::Set(remote) => Some(remote),
+            Keys::Shared(_) | Keys::Pem(_) => None,
         }
-        let key = match algorithm {
-            Algorithm::ES256 | Algorithm::ES384 => DecodingKey::from_ec_pem(&content),
-            Algorithm::EdDSA => DecodingKey::from_ed_pem(&content),
-            _ => DecodingKey::from_rsa_pem(&content),
-        };
-        key.map_err(|_| VerifyError::BadKey { field: format!("auth.issuers ({}).keySecretRef", self.name) })
     }
 
-    fn validation(&self) -> Validation {
-        let mut validation = Validation::new(self.algorithms.first().copied().unwrap_or_default());
-        validation.algorithms.clone_from(&self.algorithms);
+    /// The key for a token with this header, whose algorithm is one of the issuer's.
+    async fn decoding_key(&self, algorithm: Algorithm, id: Option<&str>) -> Result<DecodingKey, VerifyError> {
+        match &self.keys {
+            Keys::Shared(file) => Ok(DecodingKey::from_secret(&file.load()?)),
+            Keys::Pem(file) => {
+                let content = file.load()?;
+                if let Some(key) = pem(algorithm, &content) {
+                    return Ok(key);
+                }
+                // The key may be good, only not for what the token says.
+                let good = self.algorithms.iter().any(|other| pem(*other, &content).is_some());
+                Err(if good { Unauthorized::Algorithm.into() } else { VerifyError::BadKey })
+            }
+            Keys::Set(remote) => remote.find(algorithm, id).await,
+        }
+    }
+
+    /// `algorithm` is the token's, and one of the issuer's: the key was chosen for it alone.
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
         validation.leeway = LEEWAY;
         validation.validate_nbf = true;
         validation.validate_aud = !self.audiences.is_empty();
@@ -127,6 +198,16 @@ impl Issuer {
         }
         validation
     }
+}
+
+/// Reads a public key in PEM, if it is one for the algorithm.
+fn pem(algorithm: Algorithm, content: &[u8]) -> Option<DecodingKey> {
+    let key = match algorithm {
+        Algorithm::ES256 | Algorithm::ES384 => DecodingKey::from_ec_pem(content),
+        Algorithm::EdDSA => DecodingKey::from_ed_pem(content),
+        _ => DecodingKey::from_rsa_pem(content),
+    };
+    key.ok()
 }
 
 fn refusal(kind: &ErrorKind) -> Unauthorized {

@@ -1,7 +1,10 @@
 //! Who a request speaks for. An [`Identity`] exists only after a credential was verified, and
 //! comes from the credential alone: never from a path, a query or a header beside it.
 
+pub mod fetch;
+pub mod jwks;
 pub mod jwt;
+pub mod remote;
 
 use std::collections::BTreeMap;
 
@@ -50,6 +53,10 @@ pub enum Unauthorized {
     UnknownIssuer,
     #[error("The signature algorithm is not accepted for this issuer.")]
     Algorithm,
+    #[error("The credential needs a header to be understood that is not.")]
+    Critical,
+    #[error("The key of the credential is not known.")]
+    Key,
     #[error("The signature is not valid.")]
     Signature,
     #[error("The credential has expired.")]

@@ -27,7 +27,7 @@ use topics::Topics;
 /// What the handlers need.
 pub struct Gateway {
     pub config: Arc<Config>,
-    pub verifier: Verifier,
+    pub verifier: Arc<Verifier>,
     pub limits: Arc<Limits>,
     pub topics: Topics,
     pub context: Arc<connection::Context>,
@@ -37,14 +37,14 @@ pub struct Gateway {
 
 impl Gateway {
     /// Verifies the JWT in `Authorization`, and that a tenant header, if there is one, agrees.
-    fn bearer(&self, headers: &HeaderMap) -> Result<Identity, Problem> {
+    async fn bearer(&self, headers: &HeaderMap) -> Result<Identity, Problem> {
         let value = headers.get(header::AUTHORIZATION).ok_or(Unauthorized::NoCredential)?;
         let (scheme, jwt) =
             value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(Unauthorized::Malformed)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Unauthorized::NoCredential.into());
         }
-        let identity = self.verifier.verify(jwt.trim())?;
+        let identity = self.verifier.verify(jwt.trim()).await?;
         check_tenant(&identity, headers)?;
         Ok(identity)
     }

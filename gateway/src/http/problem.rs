@@ -63,8 +63,8 @@ impl From<VerifyError> for Problem {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Unauthorized(error) => error.into(),
-            // Which secret is missing is for the operator of the gateway, in /status.
-            VerifyError::Key(_) | VerifyError::BadKey { .. } => {
+            // Which key is missing, and why, is for who runs the gateway, in /status.
+            VerifyError::Key(_) | VerifyError::BadKey | VerifyError::Unreachable => {
                 Self::unavailable("The key of the issuer is not available.")
             }
         }

@@ -122,7 +122,7 @@ async fn identify(gateway: &Gateway, headers: &HeaderMap, token: Option<&str>) -
         return Ok(gateway.tokens()?.redeem(token).await?);
     }
     if gateway.accepts(Mode::Bearer) {
-        return gateway.bearer(headers);
+        return gateway.bearer(headers).await;
     }
     Err(Unauthorized::NoCredential.into())
 }

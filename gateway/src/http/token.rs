@@ -12,7 +12,7 @@ use super::Gateway;
 use super::problem::Problem;
 
 pub async fn mint(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let identity = gateway.bearer(&headers)?;
+    let identity = gateway.bearer(&headers).await?;
     gateway.check_open()?;
     let tokens = gateway.tokens()?;
     let ttl = Duration::from_secs(gateway.config.spec.token.ttl_seconds.into());
