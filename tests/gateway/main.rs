@@ -4,6 +4,7 @@
 
 mod auth;
 mod control;
+mod cookie;
 mod dead;
 mod delivery;
 mod drain;

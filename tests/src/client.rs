@@ -187,6 +187,17 @@ impl Client {
         self.stream(&format!("{}/stream{query}", self.base), &all).await
     }
 
+    /// Opens a stream with cookies, as a native `EventSource` would.
+    ///
+    /// # Errors
+    ///
+    /// When the stream is not opened.
+    pub async fn open_cookie(&self, query: &str, cookie: &str, headers: &[(&str, &str)]) -> Result<Stream> {
+        let mut all = vec![("cookie", cookie)];
+        all.extend_from_slice(headers);
+        self.stream(&format!("{}/stream{query}", self.base), &all).await
+    }
+
     async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Stream> {
         let (response, connection) = send(&self.gateway, Method::GET, path, headers).await?;
         let (head, body) = response.into_parts();

@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn rsa_key(kid: &str, modulus: usize) -> Value {
-        json!({"kty": "RSA", "kid": kid, "n": "u".repeat(modulus), "e": "AQAB"})
+        json!({"kty": "RSA", "kid": kid, "n": format!("{}Q", "u".repeat(modulus - 1)), "e": "AQAB"})
     }
 
     fn set(keys: &[Value]) -> Result<KeySet, KeySetError> {

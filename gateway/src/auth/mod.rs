@@ -47,6 +47,8 @@ pub struct Claims {
 pub enum Unauthorized {
     #[error("No credential was presented.")]
     NoCredential,
+    #[error("The credential is there more than once, and not the same.")]
+    Twice,
     #[error("The credential is not a JWT.")]
     Malformed,
     #[error("The issuer of the credential is not known.")]

@@ -1,5 +1,6 @@
 //! The public port: routes, and what all handlers share.
 
+mod credential;
 pub mod listener;
 pub mod problem;
 mod stream;
@@ -9,14 +10,13 @@ pub mod topics;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use sse_crds::auth::Mode;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::jwt::Verifier;
-use crate::auth::{Identity, Unauthorized};
 use crate::config::Config;
 use crate::connection;
 use crate::connection::limits::Limits;
@@ -36,23 +36,6 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Verifies the JWT in `Authorization`, and that a tenant header, if there is one, agrees.
-    async fn bearer(&self, headers: &HeaderMap) -> Result<Identity, Problem> {
-        let value = headers.get(header::AUTHORIZATION).ok_or(Unauthorized::NoCredential)?;
-        let (scheme, jwt) =
-            value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(Unauthorized::Malformed)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Unauthorized::NoCredential.into());
-        }
-        let identity = self.verifier.verify(jwt.trim()).await?;
-        check_tenant(&identity, headers)?;
-        Ok(identity)
-    }
-
-    fn accepts(&self, mode: Mode) -> bool {
-        self.config.spec.auth.modes.contains(&mode)
-    }
-
     fn tokens(&self) -> Result<Tokens, Problem> {
         self.context.status.tokens().ok_or_else(|| Problem::unavailable("NATS was not reached yet."))
     }
@@ -69,21 +52,16 @@ impl Gateway {
     }
 }
 
-/// A tenant header is never a source of identity, but a client that sends one means it.
-fn check_tenant(identity: &Identity, headers: &HeaderMap) -> Result<(), Problem> {
-    let named = headers.get("tenant").map(|value| value.to_str().unwrap_or_default().to_owned());
-    if named.is_some() && named != identity.tenant.decode() {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "The tenant header differs from the credential."));
-    }
-    Ok(())
-}
-
 /// The routes of the public port.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let base = gateway.config.spec.endpoints.base_path.clone();
+    let stream = get(stream::open)
+        .head(head)
+        .fallback(async || not_allowed("GET"))
+        .layer(from_fn_with_state(gateway.clone(), credential::by_cookie));
     Router::new()
         .route(&format!("{base}/token"), post(token::mint).fallback(async || not_allowed("POST")))
-        .route(&format!("{base}/stream"), get(stream::open).head(head).fallback(async || not_allowed("GET")))
+        .route(&format!("{base}/stream"), stream)
         .fallback(any(not_found))
         .with_state(gateway)
 }

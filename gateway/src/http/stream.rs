@@ -9,16 +9,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use serde::Deserialize;
-use sse_crds::auth::Mode;
 use sse_crds::delivery::HeartbeatMode;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::Gateway;
 use super::listener::Socket;
 use super::problem::Problem;
-use super::{Gateway, check_tenant};
-use crate::auth::{Identity, Unauthorized};
+use crate::auth::Identity;
 use crate::connection::outbox::Outbox;
 use crate::connection::sink::sink;
 use crate::connection::{Connection, End};
@@ -59,8 +58,7 @@ pub async fn open(
     // Before the token is used up: a client that corrects itself can still redeem it.
     let wanted = gateway.topics.wanted(parameters.topics.as_deref())?;
     gateway.check_open()?;
-    let identity = identify(&gateway, &headers, parameters.token.as_deref()).await?;
-    check_tenant(&identity, &headers)?;
+    let identity = gateway.identify(&headers, parameters.token.as_deref()).await?;
     let topics = gateway.topics.admit(wanted, &identity)?;
     if let Start::After(Cursor { end: true, .. }) = start {
         // The stream was completed; 204 is what makes an EventSource stay away.
@@ -112,19 +110,6 @@ pub async fn open(
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     Ok((head, Body::new(body)).into_response())
-}
-
-async fn identify(gateway: &Gateway, headers: &HeaderMap, token: Option<&str>) -> Result<Identity, Problem> {
-    if let Some(token) = token {
-        if !gateway.accepts(Mode::Token) {
-            return Err(Unauthorized::NoCredential.into());
-        }
-        return Ok(gateway.tokens()?.redeem(token).await?);
-    }
-    if gateway.accepts(Mode::Bearer) {
-        return gateway.bearer(headers).await;
-    }
-    Err(Unauthorized::NoCredential.into())
 }
 
 /// The header wins over the query; blank is none.
