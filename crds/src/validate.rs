@@ -173,6 +173,12 @@ impl SseGatewaySpec {
         f.count("auth.modes", auth.modes.len(), 1..=3);
         if auth.modes.contains(&Mode::Cookie) {
             f.length("auth.cookie.name", &auth.cookie.name, 1..=128);
+            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&b);
+            f.require(
+                auth.cookie.name.bytes().all(token),
+                "auth.cookie.name",
+                "must be the name of a cookie: A-Z a-z 0-9 ! # $ % & ' * + . ^ _ ` | ~ -",
+            );
         }
     }
 
@@ -252,6 +258,15 @@ fn check_issuer(f: &mut Findings, path: &str, issuer: &Issuer) {
         path,
         "needs exactly one of jwksUri and keySecretRef",
     );
+    if let Some(uri) = &issuer.jwks_uri {
+        let rest = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"));
+        let ok = |rest: &str| !rest.is_empty() && !rest.contains(|c: char| c == '@' || c.is_whitespace());
+        f.require(
+            uri.len() <= 2048 && rest.is_some_and(ok),
+            &format!("{path}.jwksUri"),
+            "must be https://… or http://…, without credentials, of at most 2048 characters",
+        );
+    }
     f.secret(&format!("{path}.keySecretRef"), issuer.key_secret_ref.as_ref());
     f.secret(&format!("{path}.caSecretRef"), issuer.ca_secret_ref.as_ref());
     f.count(&format!("{path}.algorithms"), issuer.algorithms.len(), 1..=12);
@@ -337,6 +352,22 @@ mod tests {
         for patch in [mixed, public] {
             let findings = spec(patch).validate();
             assert!(findings.iter().any(|f| f.field == "auth.issuers[0].algorithms"), "{findings:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_keys_and_a_cookie_have_names_that_can_be_used() {
+        let issuer = |uri: &str| json!({"auth": {"issuers": [{"issuer": "i", "jwksUri": uri}]}});
+        assert_eq!(spec(issuer("https://id.example.com/jwks.json")).validate(), []);
+        for uri in
+            ["", "https://", "ftp://id/jwks", "https://user:secret@id/jwks", "https://id/a b", "id/jwks"]
+        {
+            let findings = spec(issuer(uri)).validate();
+            assert!(findings.iter().any(|f| f.field == "auth.issuers[0].jwksUri"), "{uri}: {findings:?}");
+        }
+        for name in ["", "a b", "a;b", "a=b", "\u{e9}"] {
+            let findings = spec(json!({"auth": {"modes": ["Cookie"], "cookie": {"name": name}}})).validate();
+            assert!(findings.iter().any(|f| f.field == "auth.cookie.name"), "{name}: {findings:?}");
         }
     }
 

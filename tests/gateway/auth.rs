@@ -6,7 +6,7 @@ use anyhow::Result;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use sse_tests::eventually;
-use sse_tests::jwt::{ISSUER, KEY, now, signed};
+use sse_tests::jwt::{ISSUER, IssuerKey, KEY, now, signed};
 use sse_tests::process::{Gateway, Nats};
 
 fn claims(patch: Value) -> Value {
@@ -122,5 +122,67 @@ async fn a_stream_ends_when_its_credential_does() -> Result<()> {
     let mut stream = client.open("").await?;
     stream.to_end(Duration::from_secs(5)).await?;
     assert_eq!(stream.ended_cleanly, Some(true));
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_kind_of_public_key_verifies_its_own_algorithm_and_no_other() -> Result<()> {
+    let nats = Nats::start().await?;
+    let keys = [IssuerKey::rsa("a"), IssuerKey::ec("a"), IssuerKey::ed("a")];
+    let all = json!(["RS256", "ES256", "EdDSA"]);
+    // Each kind twice: with its own algorithm, and with all of them.
+    let entry = |i: usize, wide: bool| {
+        let algorithms = if wide { all.clone() } else { json!([all[i]]) };
+        json!({"issuer": format!("{i} {wide}"), "algorithms": algorithms,
+            "keySecretRef": {"name": format!("pem-{i}"), "key": "key.pem"}})
+    };
+    let issuers: Vec<_> = (0..3).flat_map(|i| [entry(i, false), entry(i, true)]).collect();
+    let gateway = Gateway::start_unready(&nats, "tests/gateway", json!({"auth": {"issuers": issuers}}))?;
+    for (i, key) in keys.iter().enumerate() {
+        gateway.write_secret(&format!("pem-{i}"), "key.pem", &key.public)?;
+    }
+    gateway.ready().await?;
+    let mut client = gateway.client("acme", "alice");
+    for (i, key) in keys.iter().enumerate() {
+        for (j, wide) in (0..3).flat_map(|j| [(j, false), (j, true)]) {
+            client.jwt = key.sign(&claims(json!({"iss": format!("{j} {wide}")})));
+            let answer = client.ask_token().await?;
+            assert_eq!(answer.status, if i == j { 200 } else { 401 }, "{i} {j} {wide}: {}", answer.body);
+        }
+    }
+    // Another key of the same kind, and the public key as if it were a shared secret.
+    client.jwt = IssuerKey::ec("a").sign(&claims(json!({"iss": "1 true"})));
+    assert_eq!(client.ask_token().await?.status, 401);
+    for (i, key) in keys.iter().enumerate() {
+        for secret in [key.public.as_str(), key.public.trim_end()] {
+            client.jwt = signed(&claims(json!({"iss": format!("{i} true")})), secret, Algorithm::HS256);
+            assert_eq!(client.ask_token().await?.status, 401, "{i}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_that_holds_no_key_is_named_and_heals() -> Result<()> {
+    let nats = Nats::start().await?;
+    let key = IssuerKey::ec("a");
+    let issuer =
+        json!({"issuer": ISSUER, "algorithms": ["ES256"], "keySecretRef": {"name": "pem", "key": "key.pem"}});
+    let gateway = Gateway::start_unready(&nats, "tests/gateway", json!({"auth": {"issuers": [issuer]}}))?;
+    gateway.write_secret("pem", "key.pem", "no key at all")?;
+    let mut client = gateway.client("acme", "alice");
+    client.jwt = key.sign(&claims(json!({})));
+    eventually("the field in /readyz", Duration::from_secs(10), || async {
+        let (ready, why) = gateway.get("/readyz").await?;
+        anyhow::ensure!(ready == 503 && why.contains("auth.issuers[0].keySecretRef"), "{ready} {why}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(gateway.status().await?["problems"][0]["reason"], "KeyUnusable");
+    let answer = client.ask_token().await?;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    gateway.write_secret("pem", "key.pem", &key.public)?;
+    gateway.ready().await?;
+    assert_eq!(client.ask_token().await?.status, 200);
     Ok(())
 }

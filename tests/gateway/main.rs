@@ -12,6 +12,7 @@ mod jwks;
 mod live;
 mod outage;
 mod replay;
+mod security;
 mod stream;
 mod token;
 mod topics;

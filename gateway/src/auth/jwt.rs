@@ -40,7 +40,7 @@ enum Keys {
     /// A shared secret (HS*).
     Shared(SecretFile),
     /// A public key in PEM.
-    Pem(SecretFile),
+    Pem { field: String, file: SecretFile },
     /// The issuer's key set.
     Set(Remote),
 }
@@ -69,9 +69,9 @@ impl Verifier {
             let keys = match (&issuer.key_secret_ref, Source::new(i, issuer, secrets_dir)) {
                 (Some(secret), _) => {
                     let field = format!("auth.issuers[{i}].keySecretRef");
-                    let file = SecretFile::new(secrets_dir, field, secret.clone());
+                    let file = SecretFile::new(secrets_dir, field.clone(), secret.clone());
                     let symmetric = issuer.algorithms.iter().any(|a| a.is_symmetric());
-                    if symmetric { Keys::Shared(file) } else { Keys::Pem(file) }
+                    if symmetric { Keys::Shared(file) } else { Keys::Pem { field, file } }
                 }
                 (None, Some(source)) => Keys::Set(Remote::new(format!("auth.issuers[{i}].jwksUri"), source)),
                 (None, None) => return None,
@@ -103,25 +103,32 @@ impl Verifier {
     /// serve, so this does not fall back to `false` because of an outage.
     #[must_use]
     pub fn has_keys(&self) -> bool {
-        self.issuers.iter().any(|issuer| issuer.remote().is_none_or(Remote::has_keys))
+        self.issuers.iter().any(|issuer| match &issuer.keys {
+            Keys::Shared(_) => true,
+            Keys::Pem { file, .. } => file.load().is_ok_and(|content| issuer.reads(&content)),
+            Keys::Set(remote) => remote.has_keys(),
+        })
     }
 
-    /// The issuers whose keys were never fetched: their users can not connect.
+    /// The issuers whose users can not connect: their keys were never fetched, or are none.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        self.troubles(|remote| !remote.has_keys())
+        let problem = |issuer: &Issuer| match &issuer.keys {
+            Keys::Set(remote) if !remote.has_keys() => remote.trouble().map(unreachable),
+            Keys::Pem { field, file } if file.load().is_ok_and(|content| !issuer.reads(&content)) => {
+                let message = format!("{field}: the secret holds no public key (PEM) for the algorithms");
+                Some(Problem { reason: "KeyUnusable".into(), message })
+            }
+            _ => None,
+        };
+        self.issuers.iter().filter_map(problem).collect()
     }
 
     /// The issuers that are away while their old keys serve.
     #[must_use]
     pub fn warnings(&self) -> Vec<Problem> {
-        self.troubles(Remote::has_keys)
-    }
-
-    fn troubles(&self, which: impl Fn(&Remote) -> bool) -> Vec<Problem> {
-        let remotes = self.issuers.iter().filter_map(Issuer::remote).filter(|remote| which(remote));
-        let problem = |message| Problem { reason: "IssuerUnreachable".into(), message };
-        remotes.filter_map(Remote::trouble).map(problem).collect()
+        let remotes = self.issuers.iter().filter_map(Issuer::remote).filter(|remote| remote.has_keys());
+        remotes.filter_map(Remote::trouble).map(unreachable).collect()
     }
 
     /// Verifies a JWT and reads the identity that it stands for.
@@ -162,21 +169,26 @@ impl Issuer {
     fn remote(&self) -> Option<&Remote> {
         match &self.keys {
             Keys::Set(remote) => Some(remote),
-            Keys::Shared(_) | Keys::Pem(_) => None,
+            Keys::Shared(_) | Keys::Pem { .. } => None,
         }
+    }
+
+    /// Whether a PEM is a key for one of the algorithms.
+    fn reads(&self, content: &[u8]) -> bool {
+        self.algorithms.iter().any(|algorithm| pem(*algorithm, content).is_some())
     }
 
     /// The key for a token with this header, whose algorithm is one of the issuer's.
     async fn decoding_key(&self, algorithm: Algorithm, id: Option<&str>) -> Result<DecodingKey, VerifyError> {
         match &self.keys {
             Keys::Shared(file) => Ok(DecodingKey::from_secret(&file.load()?)),
-            Keys::Pem(file) => {
+            Keys::Pem { file, .. } => {
                 let content = file.load()?;
                 if let Some(key) = pem(algorithm, &content) {
                     return Ok(key);
                 }
                 // The key may be good, only not for what the token says.
-                let good = self.algorithms.iter().any(|other| pem(*other, &content).is_some());
+                let good = self.reads(&content);
                 Err(if good { Unauthorized::Algorithm.into() } else { VerifyError::BadKey })
             }
             Keys::Set(remote) => remote.find(algorithm, id).await,
@@ -198,6 +210,10 @@ impl Issuer {
         }
         validation
     }
+}
+
+fn unreachable(message: String) -> Problem {
+    Problem { reason: "IssuerUnreachable".into(), message }
 }
 
 /// Reads a public key in PEM, if it is one for the algorithm.
