@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::{Method, Request};
@@ -255,7 +256,7 @@ async fn too_much_of_anything_is_refused_and_the_gateway_lives() -> Result<()> {
         ("a query of 17 KB", get(&format!("{STREAM}&x={long}"), ""), &[414, 431]),
         ("a query of 100 KB", get(&format!("{STREAM}&x={}", "a".repeat(100_000)), ""), &[414, 431]),
         ("a token of 10 KB", get(&format!("{STREAM}&token={}", &long[..10_000]), ""), &[401]),
-        ("10 KB of topics", get(&format!("{STREAM}&topics={}", &long[..10_000]), ""), &[401]),
+        ("10 KB of topics", get(&format!("{STREAM}&topics={}", &long[..10_000]), ""), &[400]),
         (
             "a cursor of 8 KB",
             get(STREAM, &format!("Authorization: {good}\r\nLast-Event-ID: {}\r\n", &long[..8000])),
@@ -304,10 +305,13 @@ fn encoded(id: &str) -> String {
     id.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-/// Who hears what: a stream has exactly two subjects, and nothing that only looks like them.
-fn hears(tenant: &str, user: &str, subject: &str) -> bool {
-    let tenant = encoded(tenant);
-    subject == format!("sse.{tenant}.all") || subject == format!("sse.{tenant}.user.{}", encoded(user))
+/// Who hears what: a stream has exactly two subjects and a place in its tenant's lists, and nothing
+/// that only looks like them.
+fn hears(tenant: &str, user: &str, subject: &str, list: &[String]) -> bool {
+    let (tenant, user) = (encoded(tenant), encoded(user));
+    subject == format!("sse.{tenant}.all")
+        || subject == format!("sse.{tenant}.user.{user}")
+        || subject == format!("sse.{tenant}.users") && list.contains(&user)
 }
 
 #[tokio::test]
@@ -361,12 +365,13 @@ fn subject(random: &mut StdRng, people: &[(String, String)]) -> String {
     let (tenant, user) = one(random);
     // Often the user of another tenant.
     let user = if random.random_bool(0.3) { one(random).1 } else { user };
-    match random.random_range(0..10) {
+    match random.random_range(0..12) {
         0..5 => format!("sse.{}.user.{}", encoded(&tenant), encoded(&user)),
         5 => format!("sse.{}.all", encoded(&tenant)),
         6 => format!("sse.{}.all", spelled(random, &tenant)),
         7 => format!("sse.{}.user.{}", spelled(random, &tenant), encoded(&user)),
         8 => format!("sse.{}.user.{}", encoded(&tenant), spelled(random, &user)),
+        9 | 10 => format!("sse.{}.users", encoded(&tenant)),
         _ => {
             let odd = [
                 "sse.*.all",
@@ -376,6 +381,8 @@ fn subject(random: &mut StdRng, people: &[(String, String)]) -> String {
                 "sse._sys.x",
                 "sse.all",
                 "sse.user.a",
+                "sse.a.topic.all",
+                "sse.a.conn.all",
             ];
             odd[random.random_range(0..odd.len())].into()
         }
@@ -415,10 +422,16 @@ async fn round(gateway: &Gateway, publisher: &Publisher, random: &mut StdRng) ->
     let mut last = HashSet::new();
     for i in 0..400 {
         let (subject, data) = (subject(random, &people), format!("{i} {}", random.random::<u32>()));
-        // In one order, without waiting for each: a subject that the server does not take is heard by nobody.
-        publisher.client.publish(subject.clone(), data.clone().into()).await?;
+        let list: Vec<String> =
+            (0..3).map(|_| encoded(&people[random.random_range(0..people.len())].1)).collect();
+        let mut headers = HeaderMap::new();
+        if subject.rsplit('.').next() == Some("users") {
+            headers.insert("Sse-Users", list.join(","));
+        }
+        // In one order, without waiting for each: what the server does not take is heard by nobody.
+        publisher.client.publish_with_headers(subject.clone(), headers, data.clone().into()).await?;
         for listener in &mut listeners {
-            if hears(&listener.tenant, &listener.user, &subject) {
+            if hears(&listener.tenant, &listener.user, &subject, &list) {
                 listener.due.push(data.clone());
             }
         }
