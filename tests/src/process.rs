@@ -36,7 +36,14 @@ fn built(name: &str) -> Result<PathBuf> {
 
 /// A port that was free a moment ago: a server that is restarted keeps it.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    // Below those that the kernel gives to clients: one of them would take it before the server does.
+    for _ in 0..100 {
+        let port = rand::random_range(10_000..32_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port")
 }
 
 /// A running process. Killed when dropped.
