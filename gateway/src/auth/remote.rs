@@ -3,7 +3,7 @@
 //! Each issuer has a cache of its own, so a key id means nothing beyond its issuer. Keys are served
 //! from memory and stay while the issuer is away; a key that the issuer removed goes with the next
 //! fetch that succeeds. A token with an unknown key id asks for a fetch: all who wait share it, and
-//! however many ask, the issuer sees at most one such fetch in [`ASK_GAP`].
+//! however many ask, the issuer sees at most one such fetch in ten seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
