@@ -8,6 +8,7 @@ mod cookie;
 mod dead;
 mod delivery;
 mod drain;
+mod isolation;
 mod jwks;
 mod live;
 mod outage;
