@@ -13,17 +13,23 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use socket2::{Domain, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Bytes, of a narrow socket.
+const RECEIVE_BUFFER: usize = 2048;
+const SEGMENT: u32 = 536;
 
 /// How a gateway is reached.
 #[derive(Clone)]
 pub enum Door {
     Address(SocketAddr),
+    /// By a socket that takes little ahead of its reader: one that stalls is felt at once.
+    Narrow(SocketAddr),
     /// One certain pod of a cluster, by port-forward: whatever the cluster, whatever its network.
     Pod(Box<Api<Pod>>, String),
 }
@@ -41,6 +47,15 @@ impl Door {
     async fn connect(&self) -> Result<Pin<Box<dyn Transport>>> {
         match self {
             Self::Address(address) => Ok(Box::pin(TcpStream::connect(address).await?)),
+            Self::Narrow(address) => {
+                let socket = socket2::Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+                // Before the handshake: the other side sizes its buffer by what it is told there.
+                socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+                socket.set_tcp_mss(SEGMENT)?;
+                socket.set_nonblocking(true)?;
+                let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
+                Ok(Box::pin(socket.connect(*address).await?))
+            }
             Self::Pod(pods, name) => {
                 let mut forward = pods.portforward(name, &[8080]).await?;
                 Ok(Box::pin(forward.take_stream(8080).context("a forwarded port")?))
@@ -87,6 +102,8 @@ pub struct Stream {
     pub retry: Option<u64>,
     /// How the stream ended: by its last chunk, or cut off.
     pub ended_cleanly: Option<bool>,
+    /// The line is cut after so many bytes more, wherever in a frame that is.
+    pub cut_after: Option<usize>,
 }
 
 impl Drop for Stream {
@@ -198,7 +215,12 @@ impl Client {
         self.stream(&format!("{}/stream{query}", self.base), &all).await
     }
 
-    async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Stream> {
+    /// Opens a stream by any request.
+    ///
+    /// # Errors
+    ///
+    /// When the stream is not opened.
+    pub async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Stream> {
         let (response, connection) = send(&self.gateway, Method::GET, path, headers).await?;
         let (head, body) = response.into_parts();
         if head.status != 200 {
@@ -206,8 +228,17 @@ impl Client {
             bail!("stream: {} {}", head.status, String::from_utf8_lossy(&body));
         }
         let (parser, raw) = (Parser::default(), Vec::new());
-        let (last_id, retry, ended_cleanly) = (String::new(), None, None);
-        Ok(Stream { headers: head.headers, body, connection, parser, raw, last_id, retry, ended_cleanly })
+        Ok(Stream {
+            headers: head.headers,
+            body,
+            connection,
+            parser,
+            raw,
+            last_id: String::new(),
+            retry: None,
+            ended_cleanly: None,
+            cut_after: None,
+        })
     }
 }
 
@@ -307,10 +338,17 @@ impl Stream {
     ///
     /// When it does not come in time.
     pub async fn position(&mut self) -> Result<String> {
-        self.until_raw("\nid: ", DEADLINE).await?;
-        let text = String::from_utf8_lossy(&self.raw);
-        let place = text.split("id: ").nth(1).and_then(|rest| rest.lines().next());
-        Ok(place.context("a cursor")?.to_owned())
+        let read = async {
+            loop {
+                let text = String::from_utf8_lossy(&self.raw);
+                let place = text.split_once("\nid: ").and_then(|(_, rest)| rest.split_once('\n'));
+                if let Some((place, _)) = place {
+                    return Ok(place.to_owned());
+                }
+                ensure!(self.read_chunk().await, "the stream ended");
+            }
+        };
+        timeout(DEADLINE, read).await.context("no place was told in time")?
     }
 
     /// Reads to the end of the stream.
@@ -338,9 +376,16 @@ impl Stream {
     }
 
     async fn read_chunk(&mut self) -> bool {
+        if self.cut_after == Some(0) {
+            self.ended_cleanly = Some(false);
+            return false;
+        }
         match self.body.frame().await {
             Some(Ok(frame)) => {
                 if let Some(bytes) = frame.data_ref() {
+                    let came = self.cut_after.map_or(bytes.len(), |left| left.min(bytes.len()));
+                    self.cut_after = self.cut_after.map(|left| left - came);
+                    let bytes = &bytes[..came];
                     self.raw.extend_from_slice(bytes);
                     self.parser.feed(bytes);
                     self.retry = self.parser.retry;

@@ -7,9 +7,11 @@ pub mod client;
 pub mod cluster;
 pub mod issuer;
 pub mod jwt;
+pub mod nats;
 pub mod nsc;
 pub mod outside;
 pub mod process;
+pub mod proxy;
 pub mod publisher;
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Servers as processes: started on free ports, ended by their id, their logs kept for a failure.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,9 +14,13 @@ use tokio::process::{Child, Command};
 use crate::client::Client;
 use crate::eventually;
 use crate::jwt::{ISSUER, KEY};
-use crate::publisher::Publisher;
+pub use crate::nats::Nats;
 
-const START: Duration = Duration::from_secs(20);
+/// A server has this long to begin.
+pub(crate) const START: Duration = Duration::from_secs(20);
+/// Below the ports that the kernel gives to outgoing connections: one of those could take the port of
+/// a server that is killed for a moment.
+const PORTS: Range<u16> = 10_000..32_000;
 
 /// Where the toolbox put nats-server and the cluster's binaries.
 #[must_use]
@@ -35,25 +40,20 @@ fn built(name: &str) -> Result<PathBuf> {
 }
 
 /// A port that was free a moment ago: a server that is restarted keeps it.
-fn free_port() -> Result<u16> {
-    // Below those that the kernel gives to clients: one of them would take it before the server does.
-    for _ in 0..100 {
-        let port = rand::random_range(10_000..32_000);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port")
+pub(crate) fn free_port() -> Result<u16> {
+    let ports = (0..1000).map(|_| rand::random_range(PORTS));
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.into_iter().find(free).context("a free port")
 }
 
 /// A running process. Killed when dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    fn start(program: &Path, arguments: &[&str], log: PathBuf) -> Result<Self> {
+    pub(crate) fn start(program: &Path, arguments: &[&str], log: PathBuf) -> Result<Self> {
         let file = std::fs::File::options().create(true).append(true).open(&log)?;
         let child = Command::new(program)
             .args(arguments)
@@ -66,7 +66,7 @@ impl Process {
         Ok(Self { child, log })
     }
 
-    async fn kill(mut self) -> Result<()> {
+    pub(crate) async fn kill(mut self) -> Result<()> {
         self.child.kill().await.context("killing")
     }
 
@@ -75,65 +75,6 @@ impl Process {
         let status = std::process::Command::new("kill").args([signal, &id]).status()?;
         ensure!(status.success(), "kill {signal} {id}");
         Ok(())
-    }
-}
-
-/// A nats-server with JetStream. Its data outlives a kill.
-pub struct Nats {
-    process: Option<Process>,
-    dir: TempDir,
-    port: u16,
-}
-
-impl Nats {
-    /// # Errors
-    ///
-    /// When the server does not start.
-    pub async fn start() -> Result<Self> {
-        let mut nats = Self { process: None, dir: TempDir::new()?, port: free_port()? };
-        nats.restart().await?;
-        Ok(nats)
-    }
-
-    #[must_use]
-    pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
-    }
-
-    /// Ends the server at once, as a crash would.
-    ///
-    /// # Errors
-    ///
-    /// When it can not be killed.
-    pub async fn kill(&mut self) -> Result<()> {
-        match self.process.take() {
-            Some(process) => process.kill().await,
-            None => Ok(()),
-        }
-    }
-
-    /// Starts the server again, on the same port with the same data.
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
-    pub async fn restart(&mut self) -> Result<()> {
-        let (port, dir) = (self.port.to_string(), self.dir.path().join("data"));
-        let arguments = ["-a", "127.0.0.1", "-p", &port, "-js", "-sd", &dir.to_string_lossy()];
-        let log = self.dir.path().join("nats.log");
-        self.process = Some(Process::start(&toolbox("nats-server"), &arguments, log)?);
-        let address = (Ipv4Addr::LOCALHOST, self.port);
-        eventually("nats-server", START, || async {
-            Ok(tokio::net::TcpStream::connect(address).await.map(drop)?)
-        })
-        .await
-    }
-
-    /// # Errors
-    ///
-    /// When NATS can not be reached.
-    pub async fn publisher(&self) -> Result<Publisher> {
-        Publisher::connect(&self.url()).await
     }
 }
 
@@ -166,8 +107,17 @@ impl Gateway {
     ///
     /// When the process does not start.
     pub fn start_unready(nats: &Nats, name: &str, patch: Value) -> Result<Self> {
+        Self::start_at(&nats.url(), name, patch)
+    }
+
+    /// Starts a gateway that reaches NATS at these URLs, without waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// When the process does not start.
+    pub fn start_at(urls: &str, name: &str, patch: Value) -> Result<Self> {
         let mut spec = json!({
-            "nats": {"url": nats.url()},
+            "nats": {"url": urls},
             "auth": {"issuers": [{
                 "issuer": ISSUER, "algorithms": ["HS256"], "keySecretRef": {"name": "jwt", "key": "key"},
             }]},

@@ -6,6 +6,9 @@ use anyhow::{Context as _, Result};
 use async_nats::jetstream::Context;
 use async_nats::{Client, HeaderMap};
 
+/// Wait before another try to reach NATS.
+const RECONNECT: Duration = Duration::from_millis(100);
+
 /// A connection to NATS for tests.
 #[derive(Clone)]
 pub struct Publisher {
@@ -14,12 +17,17 @@ pub struct Publisher {
 }
 
 impl Publisher {
+    /// Connects to one of these servers, comma-separated, and again to any of them when it is gone.
+    ///
     /// # Errors
     ///
     /// When NATS can not be reached.
-    pub async fn connect(url: &str) -> Result<Self> {
-        let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
-        let client = options.connect(url).await.context("connecting to NATS")?;
+    pub async fn connect(urls: &str) -> Result<Self> {
+        let options = async_nats::ConnectOptions::new()
+            .retry_on_initial_connect()
+            .reconnect_delay_callback(|_| RECONNECT);
+        let urls: Vec<&str> = urls.split(',').collect();
+        let client = options.connect(urls).await.context("connecting to NATS")?;
         let mut jetstream = async_nats::jetstream::new(client.clone());
         jetstream.set_timeout(Duration::from_secs(2));
         Ok(Self { client, jetstream })
@@ -53,8 +61,17 @@ impl Publisher {
     ///
     /// When the stream does not acknowledge within a minute.
     pub async fn insist(&self, subject: &str, id: &str, data: &str) -> Result<u64> {
+        self.insist_with(subject, &[("Nats-Msg-Id", id)], data).await
+    }
+
+    /// Publishes with headers, of which one is a message id, again and again until it is acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// When the stream does not acknowledge within a minute.
+    pub async fn insist_with(&self, subject: &str, headers: &[(&str, &str)], data: &str) -> Result<u64> {
         crate::eventually("a publish", Duration::from_mins(1), || async {
-            self.publish_with(subject, &[("Nats-Msg-Id", id)], data).await
+            self.publish_with(subject, headers, data).await
         })
         .await
     }
