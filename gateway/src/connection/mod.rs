@@ -29,7 +29,8 @@ use sink::{Sink, WriteError};
 const WRITE: usize = 64 * 1024;
 /// Wait before the log is asked again, or this pod's feed is looked at again.
 const AGAIN: Duration = Duration::from_millis(100);
-/// How long a client's cursor may be ahead of this pod's feed, before it is taken for forged.
+/// How long a client's cursor may be ahead of this pod's feed. Then the leader's word decides whether
+/// it is forged: a feed can be behind for as long as NATS is slow.
 const AHEAD: Duration = Duration::from_secs(5);
 
 /// Why a stream ended.
@@ -256,7 +257,7 @@ impl Connection {
             Resume::Log { upto } => self.fetch_from_log(pace, after, upto).await,
             Resume::Ahead => {
                 let since = *pace.ahead_since.get_or_insert_with(Instant::now);
-                if since.elapsed() < AHEAD {
+                if since.elapsed() < AHEAD || !self.context.status.leader_lacks(after, since) {
                     return self.pause(pace).await;
                 }
                 let Some(position) = self.registration.skip_to_live(after) else { return Ok(()) };

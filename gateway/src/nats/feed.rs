@@ -8,6 +8,7 @@
 //! After each connect the seam is an acknowledged publish into the stream on this connection:
 //! everything stored after it comes through the subscription, everything before it is in the log.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +17,7 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Info;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
@@ -23,7 +25,7 @@ use super::dead::{DeadLetter, DeadLetters};
 use super::log::Log;
 use super::provision::{self, Facts, ProvisionError};
 use super::status::Status;
-use super::{Link, Parts};
+use super::{Link, LinkState, Parts};
 use crate::config::Config;
 use crate::event::{Entry, Message, Source};
 use crate::hub::Hub;
@@ -111,11 +113,17 @@ impl Feed {
     pub async fn run(mut self) {
         loop {
             let generation = super::connected(&mut self.link.state, &self.status).await;
-            let broken = match self.establish().await {
+            let mut lost = pin!(lost(self.link.state.clone(), generation));
+            let established = tokio::select! {
+                biased;
+                () = lost.as_mut() => Err(Broken::Reconnected),
+                established = self.establish() => established,
+            };
+            let broken = match established {
                 Ok(()) => {
                     self.clear_problems();
                     self.status.set_connected();
-                    self.follow(generation).await
+                    self.follow(lost).await
                 }
                 Err(broken) => broken,
             };
@@ -123,7 +131,7 @@ impl Feed {
                 self.status.set_problem(error.reason(), error.to_string());
             }
             match broken {
-                Broken::Reconnected => {}
+                Broken::Reconnected => self.status.set_disconnected(broken.to_string()),
                 Broken::Remade => sleep(AGAIN / 5).await,
                 broken => {
                     self.status.set_disconnected(broken.to_string());
@@ -140,6 +148,7 @@ impl Feed {
 
     /// Stream, bucket, subscription, seam; then everything up to the seam is in the hub.
     async fn establish(&mut self) -> Result<(), Broken> {
+        let asked = Instant::now();
         let facts = within(provision::stream(&self.jetstream, &self.config)).await??;
         let bucket = within(provision::bucket(&self.jetstream, &self.config)).await??;
         self.status.set_tokens(Tokens::Bucket(Arc::new(bucket)));
@@ -169,7 +178,7 @@ impl Feed {
             }
             Some(_) => self.repair(seam).await?,
         }
-        self.look_at(&facts.info, seam);
+        self.look_at(&facts.info, seam, asked);
         Ok(())
     }
 
@@ -187,38 +196,39 @@ impl Feed {
         Ok(within(acknowledged).await??.sequence)
     }
 
-    /// Follows the feed until it has to be established again.
-    async fn follow(&mut self, generation: u64) -> Broken {
+    /// Follows the feed until it has to be established again. What NATS was asked over a connection
+    /// that is lost is not answered any more: nothing waits for it.
+    async fn follow(&mut self, mut lost: Pin<&mut impl Future<Output = ()>>) -> Broken {
         let Some(mut subscriber) = self.subscriber.take() else {
             return Broken::Nats("there is no subscription".into());
         };
         let mut ticks = interval(TAIL_CHECK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tail: Option<BoxFuture<'static, Tail>> = None;
-        let mut head_then = 0;
+        let mut then = (self.hub.head(), Instant::now());
         let broken = loop {
+            let step = async {
+                tokio::select! {
+                    biased;
+                    answer = async { match tail.as_mut() { Some(tail) => tail.await, None => std::future::pending().await } } => {
+                        tail = None;
+                        self.check_tail(answer, then).await
+                    }
+                    _ = ticks.tick(), if tail.is_none() => {
+                        then = (self.hub.head(), Instant::now());
+                        tail = Some(self.ask_tail().boxed());
+                        Ok(())
+                    }
+                    message = subscriber.next() => match message {
+                        Some(message) => self.receive(message, &mut subscriber).await,
+                        None => Err(Broken::Nats("the subscription ended".into())),
+                    },
+                }
+            };
             let step = tokio::select! {
                 biased;
-                changed = self.link.state.changed() => {
-                    let state = self.link.state.borrow().clone();
-                    if !state.connected {
-                        self.status.set_disconnected(state.why_not());
-                    }
-                    if changed.is_err() || state.generation != generation { Err(Broken::Reconnected) } else { Ok(()) }
-                }
-                answer = async { match tail.as_mut() { Some(tail) => tail.await, None => std::future::pending().await } } => {
-                    tail = None;
-                    self.check_tail(answer, head_then).await
-                }
-                message = subscriber.next() => match message {
-                    Some(message) => self.receive(message).await,
-                    None => Err(Broken::Nats("the subscription ended".into())),
-                },
-                _ = ticks.tick(), if tail.is_none() => {
-                    head_then = self.hub.head();
-                    tail = Some(self.ask_tail().boxed());
-                    Ok(())
-                }
+                () = lost.as_mut() => Err(Broken::Reconnected),
+                step = step => step,
             };
             if let Err(broken) = step {
                 break broken;
@@ -257,14 +267,14 @@ impl Feed {
     /// before a silence was lost. What the leader had at the last check has had time to come; what it
     /// has now may still be on its way. And what came since it was asked, with `head_then` in the hub,
     /// may be more than it speaks of.
-    async fn check_tail(&mut self, tail: Tail, head_then: u64) -> Result<(), Broken> {
+    async fn check_tail(&mut self, tail: Tail, (head_then, asked): (u64, Instant)) -> Result<(), Broken> {
         let info = match tail {
             Tail::At(info) => info,
             Tail::Gone => return Err(Broken::Remade),
             Tail::Unknown => return Ok(()),
         };
         let last = info.state.last_sequence;
-        self.look_at(&info, last);
+        self.look_at(&info, last, asked);
         let epoch = info.config.metadata.get("epoch").map(String::as_str);
         let known = self.hub.epoch().map(|epoch| epoch.to_string());
         if provision::is_outdated(&self.config, &info) {
@@ -278,15 +288,19 @@ impl Feed {
         self.repair(due).await
     }
 
-    fn look_at(&self, info: &Info, last: u64) {
-        self.status.set_last_sequence(last);
+    fn look_at(&self, info: &Info, last: u64, asked: Instant) {
+        self.status.set_last_sequence(last, asked);
         if info.state.messages > 0 {
             let since = SystemTime::from(info.state.first_timestamp);
             self.status.set_span(SystemTime::now().duration_since(since).unwrap_or_default());
         }
     }
 
-    async fn receive(&mut self, message: async_nats::Message) -> Result<(), Broken> {
+    async fn receive(
+        &mut self,
+        message: async_nats::Message,
+        subscriber: &mut Subscriber,
+    ) -> Result<(), Broken> {
         let Some(message) = self.stored(message) else { return Ok(()) };
         let (sequence, head) = (message.sequence, self.hub.head());
         if sequence <= head {
@@ -294,10 +308,26 @@ impl Feed {
             return if sequence <= self.repaired { Ok(()) } else { self.look_back().await };
         }
         if sequence > head + 1 {
+            let newest = self.newest_waiting(sequence, subscriber);
+            if newest > sequence {
+                return self.repair(newest).await;
+            }
             self.repair(sequence - 1).await?;
         }
         self.hand_over(Entry::new(message)).await;
         Ok(())
+    }
+
+    /// The newest of the messages that wait, which are let go of: where one is missing, so may be
+    /// others, and a read for each would be slower than they come. One read has them all.
+    fn newest_waiting(&self, mut newest: u64, subscriber: &mut Subscriber) -> u64 {
+        for _ in 0..REPAIR {
+            let Some(Some(message)) = subscriber.next().now_or_never() else { break };
+            if let Some(message) = self.stored(message) {
+                newest = newest.max(message.sequence);
+            }
+        }
+        newest
     }
 
     /// Gives the hub its next message. What nobody may get becomes a dead letter.
@@ -353,11 +383,17 @@ impl Feed {
             }
             self.hub.skip_to(end);
             next = self.hub.head() + 1;
+            self.repaired = self.hub.head();
         }
-        self.repaired = self.hub.head();
         tracing::debug!(count, upto, "Repaired the live feed from the log.");
         Ok(())
     }
+}
+
+/// Returns when this connection is no more.
+async fn lost(mut state: watch::Receiver<LinkState>, generation: u64) {
+    // The client ends only with the process.
+    let _ = state.wait_for(|state| !state.connected || state.generation != generation).await;
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> Result<T, Broken> {

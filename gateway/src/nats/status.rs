@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::token::Tokens;
 
 /// Shared, cheap to read.
@@ -13,7 +15,7 @@ pub struct Status {
     connected: AtomicBool,
     reached: AtomicBool,
     cursor_interval_ms: AtomicU64,
-    last_sequence: AtomicU64,
+    last_sequence: Mutex<(u64, Option<Instant>)>,
     tokens: RwLock<Option<Tokens>>,
     last_error: Mutex<Option<String>>,
     problems: Mutex<BTreeMap<&'static str, String>>,
@@ -76,11 +78,23 @@ impl Status {
     /// Last sequence of the stream that the leader spoke of.
     #[must_use]
     pub fn last_sequence(&self) -> u64 {
-        self.last_sequence.load(Ordering::Relaxed)
+        self.leader_had().0
     }
 
-    pub fn set_last_sequence(&self, sequence: u64) {
-        self.last_sequence.store(sequence, Ordering::Relaxed);
+    /// Whether the leader, asked later than `since`, had nothing as late as `sequence`.
+    #[must_use]
+    pub fn leader_lacks(&self, sequence: u64, since: Instant) -> bool {
+        let (last, asked) = self.leader_had();
+        last < sequence && asked.is_some_and(|asked| asked > since)
+    }
+
+    /// Takes what the leader said when it was asked then.
+    pub fn set_last_sequence(&self, sequence: u64, asked: Instant) {
+        *self.last_sequence.lock().unwrap_or_else(PoisonError::into_inner) = (sequence, Some(asked));
+    }
+
+    fn leader_had(&self) -> (u64, Option<Instant>) {
+        *self.last_sequence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where tokens are, once that was reached.
