@@ -112,10 +112,26 @@ fn is_for(listener: &Listener, stored: &Stored) -> bool {
         ["all"] => true,
         ["user", user] => decode(user) == listener.user,
         ["users"] => list("Sse-Users").iter().any(|user| user == listener.user),
-        ["topic", levels @ ..] => listener.topics.contains(&levels.join(".").as_str()),
-        ["topics"] => list("Sse-Topics").iter().any(|topic| listener.topics.contains(&topic.as_str())),
+        ["topic", levels @ ..] => wants(listener, &levels.join(".")),
+        ["topics"] => list("Sse-Topics").iter().any(|topic| wants(listener, topic)),
         _ => false,
     }
+}
+
+/// `*` is any one level, `>` any number of them, but not none.
+fn wants(listener: &Listener, topic: &str) -> bool {
+    fn fits(pattern: &[&str], topic: &[&str]) -> bool {
+        match (pattern, topic) {
+            ([">"], [_, ..]) | ([], []) => true,
+            ([level, pattern @ ..], [is, topic @ ..]) => {
+                (*level == "*" || level == is) && fits(pattern, topic)
+            }
+            _ => false,
+        }
+    }
+    let levels = |text: &'static str| text.split('.').collect::<Vec<_>>();
+    let topic: Vec<&str> = topic.split('.').collect();
+    listener.topics.iter().any(|pattern| fits(&levels(pattern), &topic))
 }
 
 fn decode(token: &str) -> String {

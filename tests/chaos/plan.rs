@@ -9,7 +9,8 @@ use rand::{RngExt, SeedableRng};
 /// Events of a run.
 pub const EVENTS: usize = 50_000;
 /// The kinds of events, and how many in a hundred are of each.
-const KINDS: [(Kind, u32); 2] = [(Kind::User, 85), (Kind::Tenant, 15)];
+const KINDS: [(Kind, u32); 5] =
+    [(Kind::User, 40), (Kind::Users, 20), (Kind::Topic, 15), (Kind::Topics, 15), (Kind::Tenant, 10)];
 
 /// The same users and topics are in each: what is one tenant's is not another's.
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
@@ -17,6 +18,9 @@ const USERS: [&str; 10] =
     ["alice", "bob@example.com", "carol", "dave", "eve/1", "frank", "grace", "heidi", "ivan", "judy%40x"];
 const TOPICS: [&str; 8] =
     ["news", "orders", "orders.eu", "orders.eu.north", "orders.us", "rates", "rates.chf", "weather"];
+/// What clients subscribe to: names, and patterns that overlap them.
+const WANTED: [&str; 8] =
+    ["news", "orders", "orders.eu", "orders.*", "orders.>", "rates.chf", "*", "weather"];
 const LISTENERS_OF_A_USER: usize = 2;
 const MOST_TOPICS: usize = 4;
 
@@ -81,8 +85,8 @@ impl Plan {
         for tenant in TENANTS {
             for user in USERS {
                 for _ in 0..LISTENERS_OF_A_USER {
-                    let count = if topics_are_on() { random.random_range(0..=MOST_TOPICS) } else { 0 };
-                    let topics = TOPICS.sample(&mut random, count).copied().collect();
+                    let count = random.random_range(0..=MOST_TOPICS);
+                    let topics = WANTED.sample(&mut random, count).copied().collect();
                     listeners.push(Listener { tenant, user, topics });
                 }
             }
@@ -105,17 +109,13 @@ impl Plan {
     }
 }
 
-fn topics_are_on() -> bool {
-    KINDS.iter().any(|(kind, _)| matches!(kind, Kind::Topic | Kind::Topics))
-}
-
 fn event(random: &mut StdRng, n: usize) -> Planned {
     let kind = KINDS.choose_weighted(random, |(_, weight)| *weight).expect("kinds").0;
     let tenant = *TENANTS.choose(random).expect("tenants");
-    let some = |random: &mut StdRng, all: &[&str]| {
+    let some = |random: &mut StdRng, all: &[&'static str]| {
         // With repetition: who is named twice is reached once.
         let count = random.random_range(1..=4);
-        (0..count).map(|_| encode(all.choose(random).expect("some"))).collect::<Vec<_>>().join(",")
+        (0..count).map(|_| *all.choose(random).expect("some")).collect::<Vec<_>>()
     };
     let mut headers = vec![("Nats-Msg-Id", format!("{tenant}:{n}"))];
     let rest = match kind {
@@ -123,11 +123,12 @@ fn event(random: &mut StdRng, n: usize) -> Planned {
         Kind::Topic => format!("topic.{}", TOPICS.choose(random).expect("topics")),
         Kind::Tenant => "all".into(),
         Kind::Users => {
-            headers.push(("Sse-Users", some(random, &USERS)));
+            let users = some(random, &USERS).into_iter().map(encode).collect::<Vec<_>>();
+            headers.push(("Sse-Users", users.join(",")));
             "users".into()
         }
         Kind::Topics => {
-            headers.push(("Sse-Topics", some(random, &TOPICS)));
+            headers.push(("Sse-Topics", some(random, &TOPICS).join(",")));
             "topics".into()
         }
     };

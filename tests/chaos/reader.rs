@@ -131,7 +131,7 @@ impl Reader {
         let client = |gateway: Door| Client { gateway, base: "/api/v1/sse".into(), jwt: self.jwt.clone() };
         let mut query = vec![format!("lastEventId={}", self.cursor)];
         if !self.listener.topics.is_empty() {
-            query.push(format!("topics={}", self.listener.topics.join(",")));
+            query.push(format!("topics={}", self.listener.topics.join(",").replace('>', "%3E")));
         }
         let bearer = format!("Bearer {}", self.jwt);
         let mut headers = Vec::new();

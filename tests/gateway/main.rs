@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a panic here is a failed test")]
 
 mod auth;
+mod behind;
 mod control;
 mod cookie;
 mod dead;
