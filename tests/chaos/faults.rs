@@ -48,12 +48,12 @@ pub fn lanes(topology: Topology, seed: u64) -> [Lane; 2] {
     use Fault::{FeedCut, FeedHeld, FeedThinned, GatewayKilled};
     use Fault::{LeaderStepsDown, MetaLeaderStepsDown, NatsKilled, TokensLeaderStepsDown};
     let log: &[(Fault, usize)] = match topology {
-        Topology::OneNode => &[(NatsKilled, 5)],
+        Topology::OneNode => &[(NatsKilled, 8)],
         Topology::ClusterOfThree => {
-            &[(NatsKilled, 4), (LeaderStepsDown, 5), (TokensLeaderStepsDown, 1), (MetaLeaderStepsDown, 1)]
+            &[(NatsKilled, 6), (LeaderStepsDown, 8), (TokensLeaderStepsDown, 2), (MetaLeaderStepsDown, 2)]
         }
     };
-    let gateways = [(GatewayKilled, 4), (FeedCut, 5), (FeedHeld, 3), (FeedThinned, 4)];
+    let gateways = [(GatewayKilled, 6), (FeedCut, 6), (FeedHeld, 4), (FeedThinned, 6)];
     [Lane::new("log", log, seed), Lane::new("gateways", &gateways, seed)]
 }
 

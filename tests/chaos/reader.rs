@@ -112,7 +112,7 @@ impl Reader {
     /// Once nothing is published any more, it stays.
     fn decide(&mut self) -> Visit {
         let random = &mut self.random;
-        let stay = Duration::from_millis(random.random_range(200..8000));
+        let stay = Duration::from_millis(random.random_range(100..5000));
         let cut_after = random.random_bool(0.5).then(|| random.random_range(1..60_000));
         let stall = random.random_bool(0.15).then(|| {
             let after = random.random_range(0..50);
