@@ -78,7 +78,7 @@ impl Lane {
     /// Strikes them all.
     pub async fn run(mut self, world: Arc<World>, progress: Arc<Progress>) -> Result<()> {
         for fault in std::mem::take(&mut self.faults) {
-            let later = self.random.random_range(progress.share() / 10..progress.share() / 2);
+            let later = self.random.random_range(progress.share() / 4..progress.share());
             progress.reached(progress.count() + later).await;
             let struck = self.strike(fault, &world, &progress).await;
             struck.with_context(|| format!("{fault:?} in lane {}", self.name))?;

@@ -143,7 +143,7 @@ fn event(random: &mut StdRng, n: usize) -> Planned {
 /// Mostly small, sometimes of many lines; its first word is the event's number.
 fn payload(random: &mut StdRng, n: usize) -> String {
     let mut payload = format!("{n} ");
-    let most = if random.random_bool(0.1) { 1500 } else { 200 };
+    let most = if random.random_bool(0.1) { 3000 } else { 300 };
     for i in 0..random.random_range(0..most) {
         payload.push(if i % 60 == 59 { '\n' } else { 'é' });
     }

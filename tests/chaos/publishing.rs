@@ -16,7 +16,7 @@ use crate::plan::{EVENTS, Plan, decisions};
 const OUTSTANDING: usize = 1024;
 /// Bursts: at most so many at once, at each tick.
 const TICK: Duration = Duration::from_millis(5);
-const BURST: usize = 14;
+const BURST: usize = 8;
 
 /// The acknowledgements, and how far publishing may go.
 pub struct Progress {

@@ -113,10 +113,10 @@ impl Reader {
     fn decide(&mut self) -> Visit {
         let random = &mut self.random;
         let stay = Duration::from_millis(random.random_range(100..5000));
-        let cut_after = random.random_bool(0.5).then(|| random.random_range(1..60_000));
+        let cut_after = random.random_bool(0.5).then(|| random.random_range(1..150_000));
         let stall = random.random_bool(0.15).then(|| {
             let after = random.random_range(0..50);
-            (after, Duration::from_millis(random.random_range(1000..5000)))
+            (after, Duration::from_millis(random.random_range(1000..6000)))
         });
         if *self.ending.borrow() {
             return Visit { stay: FOREVER, cut_after: None, stall: None };
