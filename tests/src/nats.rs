@@ -13,14 +13,14 @@ use crate::process::{Process, START, free_port, toolbox};
 use crate::publisher::Publisher;
 
 /// Accounts of a cluster: only the system's may ask the meta leader to step down.
-const ACCOUNTS: &str = r#"
+const ACCOUNTS: &str = r"
 accounts {
   APP { jetstream: enabled, users: [{user: app, password: app}] }
   SYS { users: [{user: sys, password: sys}] }
 }
 system_account: SYS
 no_auth_user: app
-"#;
+";
 
 /// A nats-server with JetStream.
 pub struct Nats {
@@ -70,7 +70,7 @@ impl Nats {
 
     fn prepare(more: &str) -> Result<Self> {
         let (dir, port, monitor) = (TempDir::new()?, free_port()?, free_port()?);
-        let data = dir.path().join("data");
+        let data = dir.path().join("data").display().to_string();
         let config = format!(
             "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\njetstream {{ store_dir: {data:?} }}\n{more}"
         );
