@@ -66,10 +66,6 @@ impl Lane {
         Self { name, faults, random }
     }
 
-    pub fn len(&self) -> usize {
-        self.faults.len()
-    }
-
     /// Adds how often each fault is in the lane.
     pub fn count(&self, into: &mut BTreeMap<Fault, usize>) {
         self.faults.iter().for_each(|fault| *into.entry(*fault).or_default() += 1);

@@ -18,20 +18,22 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use sse_tests::publisher::Publisher;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use oracle::Oracle;
-use plan::Plan;
+use plan::{Listener, Plan};
 use publishing::Progress;
 use reader::{Heard, Reader};
 use world::{Topology, World};
 
 /// Connections to NATS that are published on.
 const PUBLISHERS: usize = 4;
+/// Most clients are there before the first event.
+const EARLY: Duration = Duration::from_secs(30);
 /// Publishing and all faults.
 const STORM: Duration = Duration::from_mins(6);
 /// Then each client has this long to hear the rest.
@@ -78,20 +80,12 @@ fn say(text: &str) {
 async fn run(world: &Arc<World>, seed: u64) -> Result<String> {
     let began = Instant::now();
     let plan = Arc::new(Plan::new(seed));
+    let (ending, calm) = watch::channel(false);
+    let mut readers = readers(world, &plan, &calm).await?;
     let lanes = faults::lanes(world.topology, seed);
     let mut struck = BTreeMap::new();
     lanes.iter().for_each(|lane| lane.count(&mut struck));
-    let progress = Arc::new(Progress::new(&plan, lanes.iter().map(faults::Lane::len).sum()));
-    let (ending, seen) = watch::channel(false);
-    let mut readers = JoinSet::new();
-    for index in 0..plan.listeners.len() {
-        let (addresses, seen) = (world.addresses.clone(), seen.clone());
-        let mut reader = Reader::new(plan.clone(), index, addresses, seen, began);
-        readers.spawn(async move {
-            let end = reader.run().await;
-            (index, reader.heard, end)
-        });
-    }
+    let progress = Arc::new(Progress::new(&plan, struck.values().sum()));
     let mut storm = JoinSet::new();
     for lane in lanes {
         storm.spawn(lane.run(world.clone(), progress.clone()));
@@ -101,42 +95,58 @@ async fn run(world: &Arc<World>, seed: u64) -> Result<String> {
         publishers.push(Publisher::connect(&world.urls).await?);
     }
     storm.spawn(publishing::publish_all(plan.clone(), progress.clone(), publishers));
-    let mut heard = BTreeMap::new();
     timeout(STORM, weather(&mut storm, &mut readers, &plan)).await.context("the storm has no end")??;
     let storm = began.elapsed();
 
-    ending.send_replace(true);
     publishing::publish_ends(&plan, &progress, &world.publisher).await?;
-    let calm = async {
-        while let Some(reader) = readers.join_next().await {
-            note(reader?, &plan, &mut heard)?;
-        }
-        anyhow::Ok(())
-    };
-    let missing = timeout(CALM, calm).await;
-    missing
-        .with_context(|| format!("{} clients never had the end", plan.listeners.len() - heard.len()))??;
+    ending.send_replace(true);
+    let mut heard = BTreeMap::new();
+    while let Some(reader) = readers.join_next().await {
+        let (index, told) = finished(reader?, &plan)?;
+        heard.insert(index, told);
+    }
     let oracle = Oracle::read(&world.publisher, &plan, &progress.sequences()).await?;
     for (index, heard) in &heard {
         let listener = &plan.listeners[*index];
         oracle.check(&plan, listener, heard).with_context(|| told(*index, listener, heard))?;
     }
-    let sum = |of: fn(&Heard) -> usize| heard.values().map(of).sum::<usize>();
+    let (storm, all) = (storm.as_secs(), began.elapsed().as_secs());
     Ok(format!(
-        "seed {seed}, {:?}: {} events {:?}; {} clients, {} deliveries, each once and in order; {} streams, \
-         {} refusals, {} stalls ({} cut by the gateway); faults {struck:?}; {:.0} s, of them {:.0} s storm",
+        "chaos {:?}: seed {seed}; {}, {} repeated by NATS; {}; faults {struck:?}; {all} s, of them {storm} s storm",
         world.topology,
-        plan::EVENTS,
-        oracle::kinds(&plan),
-        heard.len(),
-        sum(|heard| heard.events.len()),
-        sum(|heard| heard.streams),
-        sum(|heard| heard.refusals),
-        sum(|heard| heard.stalls),
-        sum(|heard| heard.cut_stalls),
-        began.elapsed().as_secs_f64(),
-        storm.as_secs_f64(),
+        published(&plan),
+        oracle.repeated(),
+        received(&heard),
     ))
+}
+
+/// A client that came to its end.
+type Ended = (usize, Heard, Result<()>);
+
+/// Starts the clients, and waits until most of them have a stream.
+async fn readers(world: &World, plan: &Arc<Plan>, calm: &watch::Receiver<bool>) -> Result<JoinSet<Ended>> {
+    let begun = watch::Sender::new(0);
+    let mut readers = JoinSet::new();
+    for index in 0..plan.listeners.len() {
+        let signals = (begun.clone(), calm.clone());
+        let mut reader = Reader::new(plan.clone(), index, world.addresses.clone(), signals);
+        let mut calm = calm.clone();
+        readers.spawn(async move {
+            let late = async {
+                let _ = calm.wait_for(|calm| *calm).await;
+                sleep(CALM).await;
+            };
+            let end = tokio::select! {
+                end = reader.run() => end,
+                () = late => Err(anyhow!("the end did not come to it within {CALM:?}")),
+            };
+            (index, reader.heard, end)
+        });
+    }
+    let most = plan.listeners.len() * 3 / 4;
+    let mut begun = begun.subscribe();
+    timeout(EARLY, begun.wait_for(|begun| *begun >= most)).await.context("most clients have a stream")??;
+    Ok(readers)
 }
 
 /// Until publishing and all faults are over. A client that ends meanwhile has failed.
@@ -148,23 +158,40 @@ async fn weather(storm: &mut JoinSet<Result<()>>, readers: &mut JoinSet<Ended>, 
                 None => return Ok(()),
             },
             Some(reader) = readers.join_next() => {
-                note(reader?, plan, &mut BTreeMap::new())?;
+                finished(reader?, plan)?;
                 bail!("a client had the end before it was published");
             }
         }
     }
 }
 
-/// A client that came to its end.
-type Ended = (usize, Heard, Result<()>);
-
-fn note((index, heard, end): Ended, plan: &Plan, all: &mut BTreeMap<usize, Heard>) -> Result<()> {
+fn finished((index, heard, end): Ended, plan: &Plan) -> Result<(usize, Heard)> {
     end.with_context(|| told(index, &plan.listeners[index], &heard))?;
-    all.insert(index, heard);
-    Ok(())
+    Ok((index, heard))
 }
 
 /// What a client went through, for a failure.
-fn told(index: usize, listener: &plan::Listener, heard: &Heard) -> String {
+fn told(index: usize, listener: &Listener, heard: &Heard) -> String {
     format!("client {index}, {listener:?}, from {}:\n{}", heard.start, heard.journal.join("\n"))
+}
+
+/// Figures of the events.
+fn published(plan: &Plan) -> String {
+    let mut kinds = BTreeMap::<_, usize>::new();
+    plan.events[..plan::EVENTS].iter().for_each(|event| *kinds.entry(event.kind).or_default() += 1);
+    format!("{} events acknowledged {kinds:?}", plan::EVENTS)
+}
+
+/// Figures of the clients.
+fn received(heard: &BTreeMap<usize, Heard>) -> String {
+    let sum = |of: fn(&Heard) -> usize| heard.values().map(of).sum::<usize>();
+    format!(
+        "{} clients, {} deliveries, each once and in order, over {} streams, {} refusals, {} stalls ({} cut by the gateway)",
+        heard.len(),
+        sum(|heard| heard.events.len()),
+        sum(|heard| heard.streams),
+        sum(|heard| heard.refusals),
+        sum(|heard| heard.stalls),
+        sum(|heard| heard.cut_stalls),
+    )
 }

@@ -102,11 +102,6 @@ impl Plan {
             _ => After::Done,
         }
     }
-
-    /// How many of the events are of a kind.
-    pub fn count(&self, kind: Kind) -> usize {
-        self.events.iter().filter(|event| event.kind == kind).count()
-    }
 }
 
 fn event(random: &mut StdRng, n: usize) -> Planned {

@@ -43,6 +43,8 @@ pub struct Reader {
     gateways: Vec<SocketAddr>,
     jwt: String,
     random: StdRng,
+    /// Counts who has had a stream.
+    begun: watch::Sender<usize>,
     /// True once nothing is published any more.
     ending: watch::Receiver<bool>,
     began: Instant,
@@ -66,21 +68,34 @@ impl Reader {
         plan: Arc<Plan>,
         index: usize,
         gateways: Vec<SocketAddr>,
-        ending: watch::Receiver<bool>,
-        began: Instant,
+        (begun, ending): (watch::Sender<usize>, watch::Receiver<bool>),
     ) -> Self {
+        let began = Instant::now();
         let listener = plan.listeners[index].clone();
         let jwt = jwt_with(listener.tenant, listener.user, json!({"topics": listener.topics}));
         let random = decisions(plan.seed, &format!("client {index}"));
         let heard = Heard::default();
         let (epoch, cursor) = (String::new(), String::new());
-        Self { plan, listener, gateways, jwt, random, ending, began, epoch, cursor, then: After::GoOn, heard }
+        Self {
+            plan,
+            listener,
+            gateways,
+            jwt,
+            random,
+            begun,
+            ending,
+            began,
+            epoch,
+            cursor,
+            then: After::GoOn,
+            heard,
+        }
     }
 
     /// Comes and goes until it has the last event.
     pub async fn run(&mut self) -> Result<()> {
         // Some come late: what is before their first stream is not for them.
-        sleep(Duration::from_millis(self.random.random_range(0..3000))).await;
+        sleep(Duration::from_millis(self.random.random_range(0..4000))).await;
         while self.then != After::Done {
             let visit = self.decide();
             let (before, cursor) = (self.heard.events.len(), self.cursor.clone());
@@ -88,6 +103,7 @@ impl Reader {
             let told = match self.open(gateway, visit.stall.is_some()).await {
                 Ok(stream) => {
                     self.heard.streams += 1;
+                    self.note(gateway, &cursor, "opened");
                     let end = self.visit(stream, &visit).await;
                     let told = format!("{end:?}, {} events", self.heard.events.len() - before);
                     self.note(gateway, &cursor, &told);
@@ -152,6 +168,7 @@ impl Reader {
             let (epoch, sequence) = self.cursor.split_once('-').context("a cursor")?;
             self.heard.start = sequence.parse()?;
             self.epoch = epoch.into();
+            self.begun.send_modify(|begun| *begun += 1);
         }
         Ok(stream)
     }
