@@ -35,9 +35,9 @@ const PUBLISHERS: usize = 4;
 /// Most clients are there before the first event.
 const EARLY: Duration = Duration::from_secs(30);
 /// Publishing and all faults.
-const STORM: Duration = Duration::from_mins(6);
+const STORM: Duration = Duration::from_mins(8);
 /// Then each client has this long to hear the rest.
-const CALM: Duration = Duration::from_mins(2);
+const CALM: Duration = Duration::from_mins(4);
 
 /// The machine is one run's alone.
 static ALONE: Mutex<()> = Mutex::const_new(());

@@ -8,7 +8,7 @@
 //! After each connect the seam is an acknowledged publish into the stream on this connection:
 //! everything stored after it comes through the subscription, everything before it is in the log.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -53,6 +53,8 @@ pub struct Feed {
     log: Arc<Log>,
     dead: Arc<DeadLetters>,
     status: Arc<Status>,
+    /// Of the connection that the feed was last established over.
+    generation: u64,
     /// Token of the subject that this pod's seams have.
     pod: String,
     subscriber: Option<Subscriber>,
@@ -100,6 +102,7 @@ impl Feed {
             log,
             dead,
             status,
+            generation: 0,
             pod,
             subscriber: None,
             repaired: 0,
@@ -112,18 +115,12 @@ impl Feed {
     /// Feeds the hub, for ever.
     pub async fn run(mut self) {
         loop {
-            let generation = super::connected(&mut self.link.state, &self.status).await;
-            let mut lost = pin!(lost(self.link.state.clone(), generation));
-            let established = tokio::select! {
-                biased;
-                () = lost.as_mut() => Err(Broken::Reconnected),
-                established = self.establish() => established,
-            };
-            let broken = match established {
+            self.generation = super::connected(&mut self.link.state, &self.status).await;
+            let broken = match self.establish().await {
                 Ok(()) => {
                     self.clear_problems();
                     self.status.set_connected();
-                    self.follow(lost).await
+                    self.follow().await
                 }
                 Err(broken) => broken,
             };
@@ -149,8 +146,8 @@ impl Feed {
     /// Stream, bucket, subscription, seam; then everything up to the seam is in the hub.
     async fn establish(&mut self) -> Result<(), Broken> {
         let asked = Instant::now();
-        let facts = within(provision::stream(&self.jetstream, &self.config)).await??;
-        let bucket = within(provision::bucket(&self.jetstream, &self.config)).await??;
+        let facts = self.within(provision::stream(&self.jetstream, &self.config)).await??;
+        let bucket = self.within(provision::bucket(&self.jetstream, &self.config)).await??;
         self.status.set_tokens(Tokens::Bucket(Arc::new(bucket)));
         if self.subscriber.is_none() {
             let subject = format!("{}-live.>", self.config.spec.nats.subject_prefix);
@@ -161,7 +158,7 @@ impl Feed {
         match self.hub.epoch() {
             None if facts.fallen => {
                 let renewed = provision::renew(&self.jetstream, &self.config, &facts, facts.epoch);
-                let epoch = within(renewed).await??;
+                let epoch = self.within(renewed).await??;
                 warn!(%epoch, "The log was lost while no gateway ran.");
                 self.hub.begin(epoch, seam);
             }
@@ -170,7 +167,8 @@ impl Feed {
                 self.hub.begin(facts.epoch, seam);
             }
             Some(known) if facts.epoch != known || facts.fallen || seam < self.hub.head() => {
-                let epoch = within(provision::renew(&self.jetstream, &self.config, &facts, known)).await??;
+                let epoch =
+                    self.within(provision::renew(&self.jetstream, &self.config, &facts, known)).await??;
                 warn!(%known, %epoch, "The log was made anew; open streams are told.");
                 self.log.forget();
                 (self.repaired, self.seen_at_leader) = (0, 0);
@@ -193,42 +191,36 @@ impl Feed {
             let published = self.jetstream.publish(subject, "".into()).await;
             published.map_err(|e| Broken::Nats(e.to_string()))?.await.map_err(|e| Broken::Nats(e.to_string()))
         };
-        Ok(within(acknowledged).await??.sequence)
+        Ok(self.within(acknowledged).await??.sequence)
     }
 
-    /// Follows the feed until it has to be established again. What NATS was asked over a connection
-    /// that is lost is not answered any more: nothing waits for it.
-    async fn follow(&mut self, mut lost: Pin<&mut impl Future<Output = ()>>) -> Broken {
+    /// Follows the feed until it has to be established again.
+    async fn follow(&mut self) -> Broken {
         let Some(mut subscriber) = self.subscriber.take() else {
             return Broken::Nats("there is no subscription".into());
         };
+        let mut lost = pin!(lost(self.link.state.clone(), self.generation));
         let mut ticks = interval(TAIL_CHECK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tail: Option<BoxFuture<'static, Tail>> = None;
         let mut then = (self.hub.head(), Instant::now());
         let broken = loop {
-            let step = async {
-                tokio::select! {
-                    biased;
-                    answer = async { match tail.as_mut() { Some(tail) => tail.await, None => std::future::pending().await } } => {
-                        tail = None;
-                        self.check_tail(answer, then).await
-                    }
-                    _ = ticks.tick(), if tail.is_none() => {
-                        then = (self.hub.head(), Instant::now());
-                        tail = Some(self.ask_tail().boxed());
-                        Ok(())
-                    }
-                    message = subscriber.next() => match message {
-                        Some(message) => self.receive(message, &mut subscriber).await,
-                        None => Err(Broken::Nats("the subscription ended".into())),
-                    },
-                }
-            };
             let step = tokio::select! {
                 biased;
                 () = lost.as_mut() => Err(Broken::Reconnected),
-                step = step => step,
+                answer = async { match tail.as_mut() { Some(tail) => tail.await, None => std::future::pending().await } } => {
+                    tail = None;
+                    self.check_tail(answer, then).await
+                }
+                _ = ticks.tick(), if tail.is_none() => {
+                    then = (self.hub.head(), Instant::now());
+                    tail = Some(self.ask_tail().boxed());
+                    Ok(())
+                }
+                message = subscriber.next() => match message {
+                    Some(message) => self.receive(message, &mut subscriber).await,
+                    None => Err(Broken::Nats("the subscription ended".into())),
+                },
             };
             if let Err(broken) = step {
                 break broken;
@@ -236,6 +228,22 @@ impl Feed {
         };
         self.subscriber = Some(subscriber);
         broken
+    }
+
+    /// What NATS answers. What it was asked over a connection that is lost it answers no more: that is
+    /// not waited for.
+    async fn answer<T>(&self, asked: impl Future<Output = T>) -> Result<T, Broken> {
+        tokio::select! {
+            biased;
+            answer = asked => Ok(answer),
+            () = lost(self.link.state.clone(), self.generation) => Err(Broken::Reconnected),
+        }
+    }
+
+    /// The same, in time.
+    async fn within<T>(&self, asked: impl Future<Output = T>) -> Result<T, Broken> {
+        let answer = self.answer(timeout(DEADLINE, asked)).await?;
+        answer.map_err(|_| Broken::Nats("NATS did not answer in time".into()))
     }
 
     fn ask_tail(&mut self) -> impl Future<Output = Tail> + 'static {
@@ -351,7 +359,8 @@ impl Feed {
 
     /// A sequence that came before, out of the blue: does the log count from the beginning again?
     async fn look_back(&mut self) -> Result<(), Broken> {
-        match self.ask_tail().await {
+        let tail = self.ask_tail();
+        match self.answer(tail).await? {
             Tail::At(info) if info.state.last_sequence >= self.hub.head() => Ok(()),
             Tail::At(_) | Tail::Gone => Err(Broken::Remade),
             Tail::Unknown => Err(Broken::Nats("the leader did not answer".into())),
@@ -368,7 +377,7 @@ impl Feed {
         let mut next = head + 1;
         while next <= upto {
             let end = upto.min(next + REPAIR - 1);
-            let page = self.log.read(next, end).await?;
+            let page = self.answer(self.log.read(next, end)).await??;
             if let Some(first) = page.trimmed_to {
                 warn!(
                     from = next,
@@ -394,8 +403,4 @@ impl Feed {
 async fn lost(mut state: watch::Receiver<LinkState>, generation: u64) {
     // The client ends only with the process.
     let _ = state.wait_for(|state| !state.connected || state.generation != generation).await;
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> Result<T, Broken> {
-    timeout(DEADLINE, future).await.map_err(|_| Broken::Nats("NATS did not answer in time".into()))
 }
