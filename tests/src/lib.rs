@@ -13,6 +13,7 @@ pub mod outside;
 pub mod process;
 pub mod proxy;
 pub mod publisher;
+pub mod raw;
 
 use std::time::Duration;
 
