@@ -4,3 +4,4 @@
 #![expect(clippy::expect_used, reason = "a panic here is a failed test")]
 
 mod cuts;
+mod stall;

@@ -10,6 +10,7 @@ pub mod jwt;
 pub mod nats;
 pub mod nsc;
 pub mod outside;
+pub mod proc;
 pub mod process;
 pub mod proxy;
 pub mod publisher;

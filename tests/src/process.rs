@@ -206,6 +206,15 @@ impl Gateway {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// The process's id.
+    ///
+    /// # Errors
+    ///
+    /// When there is no process.
+    pub fn id(&self) -> Result<u32> {
+        self.process.as_ref().and_then(|process| process.child.id()).context("no process")
+    }
+
     /// Writes a secret, as a mounted volume would change.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ pub mod limits;
 pub mod outbox;
 pub mod sink;
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,12 +27,14 @@ use outbox::{Item, Next};
 use sink::{Sink, WriteError};
 
 /// Bytes that frames which are ready share in one write.
-const WRITE: usize = 64 * 1024;
+const WRITE: usize = 16 * 1024;
 /// Wait before the log is asked again, or this pod's feed is looked at again.
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long a client's cursor may be ahead of this pod's feed. Then the leader's word decides whether
 /// it is forged: a feed can be behind for as long as NATS is slow.
 const AHEAD: Duration = Duration::from_secs(5);
+/// How long the end of a stream waits for a client that is behind with reading.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,16 +173,13 @@ impl Connection {
     async fn tick(&mut self, pace: &mut Pace) -> Result<(), End> {
         let now = Instant::now();
         if self.context.drain.is_cancelled() && !pace.draining {
-            pace.draining = true;
-            let at = now + self.context.drain_window.mul_f64(rand::random::<f64>());
-            if pace.ends.is_none_or(|(end, _)| at < end) {
-                pace.ends = Some((at, End::Drain));
-            }
+            self.drain(pace);
         }
         if let Some((at, end)) = pace.ends
             && now >= at
         {
             if end == End::Drain {
+                self.sink.hurry(LAST_WORD);
                 let retry = jitter(self.context.retry_ms);
                 self.write(pace, wire::retry(retry).into_bytes()).await?;
             }
@@ -205,6 +205,15 @@ impl Connection {
             pace.told_at = Instant::now();
         }
         self.write(pace, frame.into_bytes()).await
+    }
+
+    /// Chooses when within the window this stream ends.
+    fn drain(&self, pace: &mut Pace) {
+        pace.draining = true;
+        let at = Instant::now() + self.context.drain_window.mul_f64(rand::random::<f64>());
+        if pace.ends.is_none_or(|(end, _)| at < end) {
+            pace.ends = Some((at, End::Drain));
+        }
     }
 
     fn heartbeat(&self) -> Frame {
@@ -333,7 +342,8 @@ impl Connection {
             let complete = rest[..count].iter().position(|delivery| delivery.complete);
             let (now, later) = rest.split_at(complete.map_or(count, |at| at + 1));
             let frames: Vec<Frame> = now.iter().map(|delivery| delivery.frame.clone()).collect();
-            self.write(pace, join(&frames)).await?;
+            self.room(pace).await?;
+            self.put(pace, join(&frames))?;
             if let Some(last) = now.last() {
                 self.position.sequence = last.sequence;
                 pace.told = self.position;
@@ -348,13 +358,44 @@ impl Connection {
     }
 
     async fn write(&mut self, pace: &mut Pace, bytes: Bytes) -> Result<(), End> {
-        match self.sink.write(bytes).await {
-            Ok(()) => {
-                pace.last_write = Instant::now();
-                Ok(())
+        self.room(pace).await?;
+        self.put(pace, bytes)
+    }
+
+    fn put(&self, pace: &mut Pace, bytes: Bytes) -> Result<(), End> {
+        self.sink.put(bytes)?;
+        pace.last_write = Instant::now();
+        Ok(())
+    }
+
+    /// Waits until the client has taken enough of what was written before. The end of the stream does
+    /// not wait for that: it cuts a client that is too far behind.
+    async fn room(&mut self, pace: &mut Pace) -> Result<(), End> {
+        loop {
+            let ends = pace.ends;
+            let late = async {
+                let Some((at, end)) = ends else { return pending().await };
+                sleep_until(at.max(pace.last_write) + LAST_WORD).await;
+                end
+            };
+            tokio::select! {
+                biased;
+                room = self.sink.ready() => return Ok(room?),
+                end = late => {
+                    self.sink.cut();
+                    return Err(end);
+                }
+                () = self.context.drain.cancelled(), if !pace.draining => self.drain(pace),
             }
-            Err(WriteError::Closed) => Err(End::Client),
-            Err(WriteError::TimedOut) => Err(End::WriteTimeout),
+        }
+    }
+}
+
+impl From<WriteError> for End {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Closed => Self::Client,
+            WriteError::TimedOut => Self::WriteTimeout,
         }
     }
 }

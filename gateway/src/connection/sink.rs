@@ -1,22 +1,72 @@
 //! Where a stream's bytes go. The stream knows this, not what is behind it: an HTTP/1.1 body or an
 //! HTTP/2 stream.
 
+use std::future::pending;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
-/// The writing end.
+/// What carries one stream: a socket, or a part of an HTTP/2 connection. Whoever serves it tells what
+/// the client accepts; the stream cuts it under a client that accepts nothing, which a body can not
+/// do: it is not asked for more.
+#[derive(Clone)]
+pub struct Carrier(Arc<State>);
+
+struct State {
+    since: Instant,
+    /// When the client accepted something last, in milliseconds after `since`.
+    accepted: AtomicU64,
+    cut_at: watch::Sender<Option<Instant>>,
+}
+
+impl Default for Carrier {
+    fn default() -> Self {
+        let (cut_at, _) = watch::channel(None);
+        Self(Arc::new(State { since: Instant::now(), accepted: AtomicU64::new(0), cut_at }))
+    }
+}
+
+impl Carrier {
+    /// Notes that the client accepted something.
+    pub fn accepted(&self) {
+        let now = u64::try_from(self.0.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.accepted.store(now, Ordering::Relaxed);
+    }
+
+    fn last_accepted(&self) -> Instant {
+        self.0.since + Duration::from_millis(self.0.accepted.load(Ordering::Relaxed))
+    }
+
+    /// Cuts the carrier at that time, unless it has come to its end before.
+    pub fn cut_at(&self, at: Instant) {
+        self.0.cut_at.send_modify(|cut| *cut = Some(cut.map_or(at, |cut| cut.min(at))));
+    }
+
+    /// Returns when it is time to cut.
+    pub async fn cut(&self) {
+        let mut cut_at = self.0.cut_at.subscribe();
+        loop {
+            let at = *cut_at.borrow_and_update();
+            tokio::select! {
+                () = async { match at { Some(at) => sleep_until(at).await, None => pending().await } } => return,
+                _ = cut_at.changed() => {}
+            }
+        }
+    }
+}
+
+/// The writing end. What was handed over has one more deadline to go out after this is dropped.
 pub struct Sink {
     sender: mpsc::Sender<Bytes>,
     deadline: Duration,
-    /// Ends the socket under a client that accepts nothing: a body can not, it is not asked for more.
-    abort: CancellationToken,
+    carrier: Carrier,
 }
 
 /// Why bytes were not written.
@@ -28,10 +78,10 @@ pub enum WriteError {
 
 /// A sink, and the response body that it fills. The body ends when the sink is dropped.
 #[must_use]
-pub fn sink(deadline: Duration, abort: CancellationToken) -> (Sink, StreamBody) {
+pub fn sink(deadline: Duration, carrier: Carrier) -> (Sink, StreamBody) {
     // One chunk waits here; hyper's buffer and the socket's hold what comes before.
     let (sender, receiver) = mpsc::channel(1);
-    (Sink { sender, deadline, abort }, StreamBody { receiver })
+    (Sink { sender, deadline, carrier: carrier.clone() }, StreamBody { receiver, carrier })
 }
 
 impl Sink {
@@ -41,14 +91,49 @@ impl Sink {
     ///
     /// When the client has gone, or accepts no byte for as long as it may.
     pub async fn write(&self, bytes: Bytes) -> Result<(), WriteError> {
-        match timeout(self.deadline, self.sender.send(bytes)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(WriteError::Closed),
-            Err(_) => {
-                self.abort.cancel();
-                Err(WriteError::TimedOut)
+        self.ready().await?;
+        self.put(bytes)
+    }
+
+    /// Waits until the client has taken enough of what came before. One that takes little at a time is
+    /// slow, one that takes nothing is stalled.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub async fn ready(&self) -> Result<(), WriteError> {
+        let begun = Instant::now();
+        loop {
+            let stalled = self.carrier.last_accepted().max(begun) + self.deadline;
+            tokio::select! {
+                biased;
+                room = self.sender.reserve() => return room.map(drop).map_err(|_| WriteError::Closed),
+                () = sleep_until(stalled) => {}
+            }
+            if self.carrier.last_accepted() + self.deadline <= Instant::now() {
+                self.cut();
+                return Err(WriteError::TimedOut);
             }
         }
+    }
+
+    /// Hands bytes over for which there is room.
+    ///
+    /// # Errors
+    ///
+    /// When the client has gone.
+    pub fn put(&self, bytes: Bytes) -> Result<(), WriteError> {
+        self.sender.try_send(bytes).map_err(|_| WriteError::Closed)
+    }
+
+    /// Ends the carrier at once, whatever waits to be written.
+    pub fn cut(&self) {
+        self.carrier.cut_at(Instant::now());
+    }
+
+    /// Lets the last bytes have no more than this to go out.
+    pub fn hurry(&mut self, within: Duration) {
+        self.deadline = self.deadline.min(within);
     }
 
     /// Returns when the client has gone.
@@ -57,9 +142,17 @@ impl Sink {
     }
 }
 
+impl Drop for Sink {
+    fn drop(&mut self) {
+        // A client that does not take the end of its stream would keep the socket for ever.
+        self.carrier.cut_at(Instant::now() + self.deadline);
+    }
+}
+
 /// The body of a stream's response: unknown length, whole frames in each chunk.
 pub struct StreamBody {
     receiver: mpsc::Receiver<Bytes>,
+    carrier: Carrier,
 }
 
 impl Body for StreamBody {
@@ -70,10 +163,50 @@ impl Body for StreamBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.receiver.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        self.receiver.poll_recv(context).map(|bytes| {
+            self.carrier.accepted();
+            bytes.map(|bytes| Ok(Frame::data(bytes)))
+        })
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_accepts_nothing_is_cut_and_a_slow_one_is_not() {
+        let carrier = Carrier::default();
+        let (sink, body) = sink(DEADLINE, carrier.clone());
+        assert_eq!(sink.write(Bytes::from_static(b"a")).await, Ok(()));
+        let slow = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(29)).await;
+                carrier.accepted();
+            }
+        };
+        let (begun, (written, ())) = (Instant::now(), tokio::join!(sink.ready(), slow));
+        assert_eq!(written, Err(WriteError::TimedOut));
+        let took = begun.elapsed().as_secs();
+        assert!((319..=321).contains(&took), "{took}");
+        carrier.cut().await;
+        drop(body);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_has_ended_has_one_deadline_to_go_out() {
+        let carrier = Carrier::default();
+        let (mut sink, _body) = sink(DEADLINE, carrier.clone());
+        sink.hurry(Duration::from_secs(2));
+        let ended = Instant::now();
+        drop(sink);
+        carrier.cut().await;
+        assert_eq!(ended.elapsed().as_secs(), 2);
     }
 }

@@ -1,4 +1,8 @@
 //! Accepts connections: HTTP/1.1 and HTTP/2 (h2c) on one port.
+//!
+//! A stream is the last answer of an HTTP/1.1 connection: nothing that the client sends after its
+//! request is parsed, its close is seen at once, and the socket ends with the stream. On HTTP/2 a
+//! stream ends alone.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -7,10 +11,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, Version, header};
+use axum::response::Response;
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -18,23 +24,52 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::socket::{self, Socket};
+use crate::connection::sink::Carrier;
+
 /// A client has this long for the head of its first request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// Bytes that hyper holds back for one connection before it asks a body for less.
 const WRITE_BUFFER: usize = 16 * 1024;
 
-/// The transport of a request.
+/// Where a request came from.
 #[derive(Clone)]
-pub struct Socket {
+pub struct Origin {
     pub peer: SocketAddr,
-    /// Cancelled to cut the connection.
-    pub abort: CancellationToken,
+    /// What carries the answer: a socket of HTTP/1.1, a stream of HTTP/2.
+    pub carrier: Carrier,
+}
+
+tokio::task_local! {
+    /// The carrier of a stream of HTTP/2.
+    static CARRIER: Carrier;
+}
+
+/// Runs each stream of HTTP/2 until its carrier is cut: dropped, it is reset, whatever its client's
+/// window.
+#[derive(Clone)]
+struct Streams;
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let carrier = Carrier::default();
+        let stream = CARRIER.scope(carrier.clone(), stream);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stream => {}
+                () = carrier.cut() => {}
+            }
+        });
+    }
 }
 
 /// Serves `router` until `stop` is cancelled; then each connection ends after its present answers,
 /// and `connections` says when the last one has.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, connections: TaskTracker) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(Streams);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -67,31 +102,48 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 }
 
 async fn connection(
-    builder: Arc<auto::Builder<TokioExecutor>>,
+    builder: Arc<auto::Builder<Streams>>,
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
     stop: CancellationToken,
 ) {
-    // Events are small and each is waited for.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY could not be set.");
-    }
-    let abort = CancellationToken::new();
-    let socket = Socket { peer, abort: abort.clone() };
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(socket.clone());
-        let router = router.clone();
-        async move { Ok::<_, Infallible>(answer(router, request).await) }
+    let stream = Arc::new(stream);
+    let carrier = Carrier::default();
+    let taken_over = CancellationToken::new();
+    let socket = Socket::new(stream.clone(), carrier.clone());
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let (router, carrier, taken_over) = (router.clone(), carrier.clone(), taken_over.clone());
+        async move {
+            let carrier = CARRIER.try_with(Clone::clone).unwrap_or(carrier);
+            request.extensions_mut().insert(Origin { peer, carrier });
+            let version = request.version();
+            let response = answer(router, request).await;
+            if version != Version::HTTP_2 && is_stream(&response) {
+                taken_over.cancel();
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(socket), service);
     tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = abort.cancelled() => return,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let gone = async {
+        taken_over.cancelled().await;
+        socket::closed(&stream).await;
+    };
+    tokio::pin!(gone);
+    let mut last = false;
+    let result = loop {
+        tokio::select! {
+            // First, so that the head of a stream is written before it is made the last answer.
+            biased;
+            result = connection.as_mut() => break result,
+            () = carrier.cut() => return,
+            () = gone.as_mut() => return,
+            () = async { tokio::select! { () = stop.cancelled() => {}, () = taken_over.cancelled() => {} } }, if !last => {
+                last = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
     if let Err(error) = result {
@@ -100,7 +152,11 @@ async fn connection(
     }
 }
 
-async fn answer(router: Router, request: Request<Incoming>) -> axum::response::Response {
+fn is_stream(response: &Response) -> bool {
+    response.headers().get(header::CONTENT_TYPE) == Some(&HeaderValue::from_static("text/event-stream"))
+}
+
+async fn answer(router: Router, request: Request<Incoming>) -> Response {
     match router.oneshot(request.map(Body::new)).await {
         Ok(response) => response,
         Err(never) => match never {},

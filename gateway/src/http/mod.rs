@@ -3,6 +3,7 @@
 mod credential;
 pub mod listener;
 pub mod problem;
+mod socket;
 mod stream;
 mod token;
 pub mod topics;

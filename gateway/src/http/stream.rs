@@ -5,17 +5,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{Extension, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use serde::Deserialize;
 use sse_crds::delivery::HeartbeatMode;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::Gateway;
-use super::listener::Socket;
+use super::listener::Origin;
 use super::problem::Problem;
 use crate::auth::Identity;
 use crate::connection::outbox::Outbox;
@@ -40,8 +39,7 @@ type Params = Result<Query<Parameters>, axum::extract::rejection::QueryRejection
 
 pub async fn open(
     State(gateway): State<Arc<Gateway>>,
-    Extension(socket): Extension<Socket>,
-    version: Version,
+    Extension(origin): Extension<Origin>,
     headers: HeaderMap,
     parameters: Params,
 ) -> Result<Response, Problem> {
@@ -82,9 +80,7 @@ pub async fn open(
         .hub
         .register(membership, outbox, start)
         .ok_or_else(|| Problem::unavailable("NATS was not reached yet."))?;
-    // An HTTP/2 connection carries other streams: only the one of HTTP/1.1 may be cut.
-    let abort = if version == Version::HTTP_2 { CancellationToken::new() } else { socket.abort.clone() };
-    let (sink, body) = sink(Duration::from_secs(limits.write_timeout_seconds.into()), abort);
+    let (sink, body) = sink(Duration::from_secs(limits.write_timeout_seconds.into()), origin.carrier);
     let connection = Connection {
         context: gateway.context.clone(),
         registration,

@@ -1,0 +1,47 @@
+//! What the kernel says of a process and of its sockets.
+
+use anyhow::{Context as _, Result};
+
+/// Bytes of a page of x86-64 and, as a rule, of aarch64.
+const PAGE: usize = 4096;
+
+/// Resident memory of a process, in bytes.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn memory(id: u32) -> Result<usize> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/statm"))?;
+    let pages: usize = text.split(' ').nth(1).context("a number of pages")?.parse()?;
+    Ok(pages * PAGE)
+}
+
+/// Open files of a process, sockets among them.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn files(id: u32) -> Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{id}/fd"))?.count())
+}
+
+/// Bytes that the kernel holds on both ends of the IPv4 connections to a local port.
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn queued(port: u16) -> Result<usize> {
+    let table = std::fs::read_to_string("/proc/net/tcp")?;
+    let end = format!(":{port:04X}");
+    let mut bytes = 0;
+    for line in table.lines().skip(1) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, _, queues, ..] = words[..] else { continue };
+        if local.ends_with(&end) || remote.ends_with(&end) {
+            for queue in queues.split(':') {
+                bytes += usize::from_str_radix(queue, 16)?;
+            }
+        }
+    }
+    Ok(bytes)
+}
