@@ -3,13 +3,14 @@
 //! read again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use sse_tests::jwt::jwt;
-use sse_tests::proc::{memory, queued};
+use sse_tests::proc::{memory, processor_time, queued};
 use sse_tests::process::{Gateway, Nats};
 use sse_tests::publisher::Publisher;
 use sse_tests::raw::{Raw, Shape};
@@ -18,14 +19,20 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 const STALLED: usize = 1000;
-const TENANTS: usize = 250;
+const TENANTS: usize = 125;
 /// Tenants that have a client which goes on reading.
 const WITNESSES: usize = 20;
 /// Bytes of an event's data.
 const SIZE: usize = 1000;
 const FOR: Duration = Duration::from_secs(20);
-/// Events a second.
+/// Events a second at most, on a machine that can.
 const RATE: usize = 10_000;
+/// Events at least: what each tenant gets must be more than buffers hold.
+const EVENTS: usize = 50_000;
+/// That slow, publishing would be waiting for the stalled.
+const SLOWEST: Duration = Duration::from_mins(1);
+/// Events that a witness may be behind, before publishing waits for the gateway.
+const BEHIND: usize = RATE / TENANTS / 2;
 /// Publishing has a rhythm: ticks a second.
 const TICKS: usize = 100;
 const TICK: Duration = Duration::from_millis(10);
@@ -56,15 +63,16 @@ async fn a_thousand_stalled_clients_cost_bounded_memory_and_nobody_elses_time() 
     }
     let (idle, opened) = (memory(gateway.id()?)?, clock.elapsed());
     let (tell, told) = watch::channel(None);
-    let mut witnesses = Vec::new();
+    let (mut witnesses, mut seen) = (Vec::new(), Vec::new());
     for tenant in 0..WITNESSES {
         let raw = open(&gateway, tenant, "witness", Shape::default()).await?;
-        witnesses.push(tokio::spawn(witness(raw, clock, told.clone(), tenant)));
+        seen.push(Arc::new(AtomicUsize::new(0)));
+        witnesses.push(tokio::spawn(witness(raw, clock, told.clone(), tenant, seen[tenant].clone())));
     }
 
-    let (watch, begun) = (Watch::default(), Instant::now());
-    let published = flood(nats.publisher().await?, clock, &gateway, &watch).await?;
-    let flooded = begun.elapsed();
+    let (watch, begun, work) = (Watch::default(), Instant::now(), processor_time(gateway.id()?)?);
+    let published = flood(nats.publisher().await?, clock, &gateway, &watch, &seen).await?;
+    let (flooded, work) = (begun.elapsed(), processor_time(gateway.id()?)?.saturating_sub(work));
     tell.send_replace(Some(published.clone()));
     let mut delays = Vec::new();
     for witness in witnesses {
@@ -74,7 +82,7 @@ async fn a_thousand_stalled_clients_cost_bounded_memory_and_nobody_elses_time() 
     let (total, least) = (published.iter().sum::<usize>(), published[TENANTS - 1] * SIZE);
     println!(
         "stall: {STALLED} clients of {TENANTS} tenants, opened in {opened:.1?}; {total} events in {flooded:.1?} \
-         ({} KB/s), {} KB for each; the kernel holds {} KB for each",
+         ({} KB/s, {work:.1?} of the gateway's processors), {} KB for each; the kernel holds {} KB for each",
         total * SIZE / 1000 / flooded.as_millis() as usize * 1000,
         least / 1000,
         kernel / STALLED / 1000,
@@ -130,18 +138,33 @@ impl Watch {
     }
 }
 
-/// Publishes at the rate, acknowledged; returns how many events each tenant got.
-async fn flood(publisher: Publisher, clock: Instant, gateway: &Gateway, watch: &Watch) -> Result<Vec<usize>> {
+/// Publishes at the rate, or as fast as the gateway hands on, acknowledged; returns how many events each tenant got.
+async fn flood(
+    publisher: Publisher,
+    clock: Instant,
+    gateway: &Gateway,
+    watch: &Watch,
+    seen: &[Arc<AtomicUsize>],
+) -> Result<Vec<usize>> {
     let mut jetstream = publisher.jetstream.clone();
     jetstream.set_timeout(PATIENCE);
     let filler = "x".repeat(SIZE);
     let (mut published, mut waiting) = (vec![0; TENANTS], VecDeque::new());
     let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let begun = Instant::now();
     let mut next = 0;
-    while begun.elapsed() < FOR {
+    while begun.elapsed() < FOR || next < EVENTS {
+        ensure!(begun.elapsed() < SLOWEST, "only {next} events were handed on");
         ticks.tick().await;
+        watch.look(gateway)?;
+        if seen
+            .iter()
+            .zip(&published)
+            .any(|(seen, published)| seen.load(Ordering::Relaxed) + BEHIND < *published)
+        {
+            continue;
+        }
         for _ in 0..RATE / TICKS {
             let tenant = next % TENANTS;
             let mut data = format!("{} {} ", published[tenant], clock.elapsed().as_micros());
@@ -155,7 +178,6 @@ async fn flood(publisher: Publisher, clock: Instant, gateway: &Gateway, watch: &
         {
             oldest.await?;
         }
-        watch.look(gateway)?;
     }
     for acknowledgement in waiting {
         acknowledgement.await?;
@@ -177,6 +199,7 @@ async fn witness(
     clock: Instant,
     published: watch::Receiver<Option<Vec<usize>>>,
     tenant: usize,
+    seen: Arc<AtomicUsize>,
 ) -> Result<Vec<Duration>> {
     let mut delays = Vec::new();
     loop {
@@ -188,6 +211,7 @@ async fn witness(
         let (index, at) = read(&event.context("ended")?.data)?;
         ensure!(index == delays.len(), "witness {tenant} saw {index} after {} events", delays.len());
         delays.push(clock.elapsed().saturating_sub(at));
+        seen.store(delays.len(), Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the kernel says of a process and of its sockets.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 
 /// Bytes of a page of x86-64 and, as a rule, of aarch64.
@@ -14,6 +16,19 @@ pub fn memory(id: u32) -> Result<usize> {
     let text = std::fs::read_to_string(format!("/proc/{id}/statm"))?;
     let pages: usize = text.split(' ').nth(1).context("a number of pages")?.parse()?;
     Ok(pages * PAGE)
+}
+
+/// Time that a process has spent on processors.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn processor_time(id: u32) -> Result<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // After the name, which is in parentheses and may hold anything.
+    let fields = text.rsplit_once(')').context("a name")?.1.split_whitespace();
+    let ticks: Vec<u64> = fields.skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
 }
 
 /// Open files of a process, sockets among them.
