@@ -113,7 +113,7 @@ async fn run(seed: u64) -> Result<()> {
 
 /// Clients that are cut at each byte of a heartbeat, its chunk's framing included.
 async fn cut_in_heartbeats(gateway: &Gateway, publisher: &Publisher, tally: &Tally) -> Result<()> {
-    let cut_at = async |byte: usize| {
+    let cut_at = |byte: usize| async move {
         let jwt = jwt("acme", &format!("quiet-{byte}"));
         let mut raw = Raw::open(gateway.address, &jwt, "", Shape::default()).await?;
         raw.opened().await?;
@@ -123,7 +123,7 @@ async fn cut_in_heartbeats(gateway: &Gateway, publisher: &Publisher, tally: &Tal
             ensure!(count > 0, "ended");
         }
         tally.note(&raw, false);
-        Ok((jwt, raw.id))
+        anyhow::Ok((jwt, raw.id))
     };
     let heartbeat = "d\r\n:heartbeat\n\n\r\n".len();
     let cut = futures::future::try_join_all((1..=heartbeat).map(cut_at)).await?;

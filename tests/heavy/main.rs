@@ -4,4 +4,6 @@
 #![expect(clippy::expect_used, reason = "a panic here is a failed test")]
 
 mod cuts;
+mod drain;
+mod soak;
 mod stall;

@@ -31,13 +31,19 @@ pub fn processor_time(id: u32) -> Result<Duration> {
     Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
 }
 
-/// Open files of a process, sockets among them.
+/// Open sockets of a process.
 ///
 /// # Errors
 ///
 /// When there is no such process.
-pub fn files(id: u32) -> Result<usize> {
-    Ok(std::fs::read_dir(format!("/proc/{id}/fd"))?.count())
+pub fn sockets(id: u32) -> Result<usize> {
+    let mut count = 0;
+    for file in std::fs::read_dir(format!("/proc/{id}/fd"))? {
+        // One that was closed meanwhile is no socket any more.
+        let target = std::fs::read_link(file?.path()).unwrap_or_default();
+        count += usize::from(target.to_string_lossy().starts_with("socket:"));
+    }
+    Ok(count)
 }
 
 /// Bytes that the kernel holds on both ends of the IPv4 connections to a local port.

@@ -45,8 +45,8 @@ pub struct Raw {
     pub id: String,
     /// Bytes that were read, of everything.
     pub received: usize,
-    /// Heartbeats that came as comments.
-    pub heartbeats: usize,
+    /// What `retry:` said last, in milliseconds.
+    pub retry: Option<u64>,
     head: Vec<u8>,
     chunks: Chunks,
     block: Vec<u8>,
@@ -91,14 +91,23 @@ impl Raw {
     ///
     /// When the gateway can not be reached.
     pub async fn open(address: SocketAddr, jwt: &str, cursor: &str, shape: Shape) -> Result<Self> {
+        Self::send(address, &request(jwt, cursor), shape).await
+    }
+
+    /// Asks for a stream in words of one's own.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway can not be reached.
+    pub async fn send(address: SocketAddr, request: &str, shape: Shape) -> Result<Self> {
         let mut socket = connect(address, shape).await?;
-        socket.write_all(request(jwt, cursor).as_bytes()).await?;
+        socket.write_all(request.as_bytes()).await?;
         Ok(Self {
             socket,
             status: 0,
             id: String::new(),
             received: 0,
-            heartbeats: 0,
+            retry: None,
             head: Vec::new(),
             chunks: Chunks::default(),
             block: Vec::new(),
@@ -257,8 +266,8 @@ impl Raw {
                     data.push_str(value);
                 }
                 ("data", None) => data = Some(value.to_owned()),
-                ("retry", _) => ensure!(value.bytes().all(|b| b.is_ascii_digit()), "{line:?}"),
-                ("", _) => self.heartbeats += usize::from(value == "heartbeat"),
+                ("retry", _) => self.retry = Some(value.parse()?),
+                ("", _) => ensure!(matches!(value, "connected" | "heartbeat"), "{line:?}"),
                 _ => bail!("the framing is broken: {line:?} in {block:?}"),
             }
         }

@@ -1,0 +1,60 @@
+//! A client of HTTP/2 without TLS: many streams on one connection, read only when asked to.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
+
+/// A connection; its streams end with it.
+pub struct Http2 {
+    sender: SendRequest<Empty<Bytes>>,
+    _connection: AbortOnDropHandle<hyper::Result<()>>,
+}
+
+impl Http2 {
+    /// # Errors
+    ///
+    /// When the gateway can not be reached.
+    pub async fn connect(address: SocketAddr) -> Result<Self> {
+        let socket = TokioIo::new(TcpStream::connect(address).await?);
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), socket).await?;
+        Ok(Self { sender, _connection: AbortOnDropHandle::new(tokio::spawn(connection)) })
+    }
+
+    /// Opens a stream, and reads its first bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway refuses it.
+    pub async fn open(&mut self, jwt: &str) -> Result<Incoming> {
+        let request = Request::get("http://gateway/api/v1/sse/stream")
+            .header("authorization", format!("Bearer {jwt}"))
+            .body(Empty::new())?;
+        let response = self.sender.send_request(request).await?;
+        ensure!(response.status() == 200, "{}", response.status());
+        let mut body = response.into_body();
+        body.frame().await.context("a first frame")??;
+        Ok(body)
+    }
+}
+
+/// Reads to the end of a stream: whether it was a clean one, and the text.
+pub async fn to_end(mut body: Incoming) -> (bool, String) {
+    let mut text = String::new();
+    loop {
+        match body.frame().await {
+            None => return (true, text),
+            Some(Err(_)) => return (false, text),
+            Some(Ok(frame)) => {
+                text.push_str(&String::from_utf8_lossy(frame.data_ref().map_or(&[], |data| data)));
+            }
+        }
+    }
+}
