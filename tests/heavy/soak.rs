@@ -146,10 +146,10 @@ impl Soak {
         let go = |user: usize| async move {
             let request = request(&jwt("early", &format!("user-{user}")), "");
             let mut socket = connect(self.gateway.address, Shape::default()).await?;
-            let much = if user % 3 == 0 { user * request.len() / MANY } else { request.len() };
+            let much = if user.is_multiple_of(3) { user * request.len() / MANY } else { request.len() };
             socket.write_all(&request.as_bytes()[..much]).await?;
             sleep(Duration::from_micros(u64::try_from(user)? * 20)).await;
-            if user % 2 == 0 {
+            if user.is_multiple_of(2) {
                 socket.set_zero_linger()?;
             }
             anyhow::Ok(())

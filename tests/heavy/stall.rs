@@ -83,7 +83,7 @@ async fn a_thousand_stalled_clients_cost_bounded_memory_and_nobody_elses_time() 
     println!(
         "stall: {STALLED} clients of {TENANTS} tenants, opened in {opened:.1?}; {total} events in {flooded:.1?} \
          ({} KB/s, {work:.1?} of the gateway's processors), {} KB for each; the kernel holds {} KB for each",
-        total * SIZE / 1000 / flooded.as_millis() as usize * 1000,
+        total as u128 * SIZE as u128 / flooded.as_millis(),
         least / 1000,
         kernel / STALLED / 1000,
     );
