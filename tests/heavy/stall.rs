@@ -32,7 +32,7 @@ const EVENTS: usize = 50_000;
 /// That slow, publishing would be waiting for the stalled.
 const SLOWEST: Duration = Duration::from_mins(1);
 /// Events that a witness may be behind, before publishing waits for the gateway.
-const BEHIND: usize = RATE / TENANTS / 2;
+const BEHIND: usize = RATE / TENANTS / 4;
 /// Publishing has a rhythm: ticks a second.
 const TICKS: usize = 100;
 const TICK: Duration = Duration::from_millis(10);
@@ -40,7 +40,7 @@ const TICK: Duration = Duration::from_millis(10);
 const UNACKNOWLEDGED: usize = 4000;
 /// From the publishing of an event to its reading by a witness. On a busy machine it is far from the
 /// usual one, but a hub that waited for the stalled would be far beyond.
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
 /// The ring and the kept part of the log have 32 MiB each, before what each entry costs beside its
 /// bytes; the feed may have a backlog.
 const SHARED: usize = 256 << 20;

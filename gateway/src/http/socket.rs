@@ -58,13 +58,8 @@ impl Socket {
 
 /// Returns when the other side has ended its sending, and discards what it sends before.
 pub async fn closed(stream: &TcpStream) {
-    let mut nothing_of_it = [0; 1024];
     loop {
-        let read = match stream.readable().await {
-            Ok(()) => stream.try_read(&mut nothing_of_it),
-            Err(error) => Err(error),
-        };
-        match read {
+        match stream.readable().await.and_then(|()| stream.try_read(&mut [0; 1024])) {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -81,9 +76,10 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.stream.poll_read_ready(context))?;
-            match self.stream.try_read(buffer.initialize_unfilled()) {
+            // Not into zeroed memory, of which most would be touched for nothing.
+            match self.stream.try_read_buf(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(|count| buffer.advance(count))),
+                read => return Poll::Ready(read.map(drop)),
             }
         }
     }
