@@ -12,6 +12,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
+/// Bytes that are let through of a stream that is not read.
+const WINDOW: u32 = 65_535;
+
 /// A connection; its streams end with it.
 pub struct Http2 {
     sender: SendRequest<Empty<Bytes>>,
@@ -24,7 +27,10 @@ impl Http2 {
     /// When the gateway can not be reached.
     pub async fn connect(address: SocketAddr) -> Result<Self> {
         let socket = TokioIo::new(TcpStream::connect(address).await?);
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), socket).await?;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        // So that a stream that is not read stalls alone, and not the connection.
+        builder.initial_stream_window_size(WINDOW).initial_connection_window_size(1000 * WINDOW);
+        let (sender, connection) = builder.handshake(socket).await?;
         Ok(Self { sender, _connection: AbortOnDropHandle::new(tokio::spawn(connection)) })
     }
 

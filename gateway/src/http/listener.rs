@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use super::socket::{self, Socket};
+use super::socket::{self, Transport};
 use crate::connection::sink::Carrier;
 
 /// A client has this long for the head of its first request.
@@ -32,9 +32,9 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// Bytes that hyper holds back for one connection before it asks a body for less.
 const WRITE_BUFFER: usize = 16 * 1024;
 
-/// Where a request came from.
+/// Where a request came from, and its answer goes.
 #[derive(Clone)]
-pub struct Origin {
+pub struct Socket {
     pub peer: SocketAddr,
     /// What carries the answer: a socket of HTTP/1.1, a stream of HTTP/2.
     pub carrier: Carrier,
@@ -111,12 +111,12 @@ async fn connection(
     let stream = Arc::new(stream);
     let carrier = Carrier::default();
     let taken_over = CancellationToken::new();
-    let socket = Socket::new(stream.clone(), carrier.clone());
+    let transport = Transport::new(stream.clone(), carrier.clone());
     let service = service_fn(|mut request: Request<Incoming>| {
         let (router, carrier, taken_over) = (router.clone(), carrier.clone(), taken_over.clone());
         async move {
             let carrier = CARRIER.try_with(Clone::clone).unwrap_or(carrier);
-            request.extensions_mut().insert(Origin { peer, carrier });
+            request.extensions_mut().insert(Socket { peer, carrier });
             let version = request.version();
             let response = answer(router, request).await;
             if version != Version::HTTP_2 && is_stream(&response) {
@@ -125,7 +125,7 @@ async fn connection(
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = builder.serve_connection(TokioIo::new(socket), service);
+    let connection = builder.serve_connection(TokioIo::new(transport), service);
     tokio::pin!(connection);
     let gone = async {
         taken_over.cancelled().await;

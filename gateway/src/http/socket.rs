@@ -20,12 +20,12 @@ use crate::connection::sink::Carrier;
 const UNSENT: u32 = 16 * 1024;
 
 /// A socket that notes what the client accepts.
-pub struct Socket {
+pub struct Transport {
     stream: Arc<TcpStream>,
     carrier: Carrier,
 }
 
-impl Socket {
+impl Transport {
     /// Prepares an accepted socket for small writes, each of which is waited for.
     #[must_use]
     pub fn new(stream: Arc<TcpStream>, carrier: Carrier) -> Self {
@@ -68,7 +68,7 @@ pub async fn closed(stream: &TcpStream) {
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for Transport {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -85,7 +85,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll(context, |stream| stream.try_write(bytes))
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::Gateway;
-use super::listener::Origin;
+use super::listener::Socket;
 use super::problem::Problem;
 use crate::auth::Identity;
 use crate::connection::outbox::Outbox;
@@ -39,7 +39,7 @@ type Params = Result<Query<Parameters>, axum::extract::rejection::QueryRejection
 
 pub async fn open(
     State(gateway): State<Arc<Gateway>>,
-    Extension(origin): Extension<Origin>,
+    Extension(socket): Extension<Socket>,
     headers: HeaderMap,
     parameters: Params,
 ) -> Result<Response, Problem> {
@@ -80,7 +80,7 @@ pub async fn open(
         .hub
         .register(membership, outbox, start)
         .ok_or_else(|| Problem::unavailable("NATS was not reached yet."))?;
-    let (sink, body) = sink(Duration::from_secs(limits.write_timeout_seconds.into()), origin.carrier);
+    let (sink, body) = sink(Duration::from_secs(limits.write_timeout_seconds.into()), socket.carrier);
     let connection = Connection {
         context: gateway.context.clone(),
         registration,
