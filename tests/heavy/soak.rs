@@ -117,8 +117,9 @@ impl Soak {
             let sockets = sockets(self.gateway.id()?)?;
             ensure!(sockets <= self.sockets, "{sockets} sockets, {} before", self.sockets);
             // The question is a socket too, for a moment.
-            let connections = self.gateway.status().await?["connections"].clone();
-            ensure!(connections == 0, "{connections} streams");
+            let status = self.gateway.status().await?;
+            let (streams, members) = (&status["connections"], &status["members"]);
+            ensure!(*streams == 0 && *members == 0, "{streams} streams, {members} in the hub");
             Ok(())
         });
         settled.await.with_context(|| format!("after {what}"))
