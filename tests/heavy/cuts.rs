@@ -25,7 +25,7 @@ use sse_tests::raw::{Place, Raw, Shape};
 use tokio::time::{Instant, sleep, timeout};
 
 const CLIENTS: usize = 40;
-const EVENTS: usize = 4000;
+const EVENTS: usize = 3000;
 /// Events that are published at once.
 const BURST: usize = 40;
 /// A whole run takes this long at most.
