@@ -29,7 +29,7 @@ const EVENTS: usize = 3000;
 /// Events that are published at once.
 const BURST: usize = 40;
 /// A whole run takes this long at most.
-const DEADLINE: Duration = Duration::from_mins(3);
+const DEADLINE: Duration = Duration::from_mins(5);
 /// A client that waits for what should have come gives up after this.
 const PATIENCE: Duration = Duration::from_secs(20);
 
