@@ -24,6 +24,7 @@ pub mod http;
 pub mod hub;
 pub mod logs;
 pub mod nats;
+pub mod postings;
 pub mod secret;
 pub mod subject;
 pub mod token;
