@@ -17,7 +17,6 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Info;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
-use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
@@ -25,7 +24,7 @@ use super::dead::{DeadLetter, DeadLetters};
 use super::log::Log;
 use super::provision::{self, Facts, ProvisionError};
 use super::status::Status;
-use super::{Link, LinkState, Parts};
+use super::{Link, Parts};
 use crate::config::Config;
 use crate::event::{Entry, Message, Source};
 use crate::hub::Hub;
@@ -199,7 +198,8 @@ impl Feed {
         let Some(mut subscriber) = self.subscriber.take() else {
             return Broken::Nats("there is no subscription".into());
         };
-        let mut lost = pin!(lost(self.link.state.clone(), self.generation));
+        let link = self.link.clone();
+        let mut lost = pin!(link.lost(self.generation));
         let mut ticks = interval(TAIL_CHECK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tail: Option<BoxFuture<'static, Tail>> = None;
@@ -236,7 +236,7 @@ impl Feed {
         tokio::select! {
             biased;
             answer = asked => Ok(answer),
-            () = lost(self.link.state.clone(), self.generation) => Err(Broken::Reconnected),
+            () = self.link.lost(self.generation) => Err(Broken::Reconnected),
         }
     }
 
@@ -376,8 +376,8 @@ impl Feed {
         let mut count = 0;
         let mut next = head + 1;
         while next <= upto {
-            let end = upto.min(next + REPAIR - 1);
-            let page = self.answer(self.log.read(next, end)).await??;
+            // Which looks after a lost connection itself: a message that breaks it is read otherwise then.
+            let page = self.log.read(next, upto.min(next + REPAIR - 1)).await?;
             if let Some(first) = page.trimmed_to {
                 warn!(
                     from = next,
@@ -385,7 +385,7 @@ impl Feed {
                 );
                 self.hub.trimmed(first);
             }
-            let head = self.hub.head();
+            let (head, end) = (self.hub.head(), page.upto);
             count += page.entries.len();
             for entry in page.entries.into_iter().filter(|entry| entry.message.sequence > head) {
                 self.hand_over(entry).await;
@@ -397,10 +397,4 @@ impl Feed {
         tracing::debug!(count, upto, "Repaired the live feed from the log.");
         Ok(())
     }
-}
-
-/// Returns when this connection is no more.
-async fn lost(mut state: watch::Receiver<LinkState>, generation: u64) {
-    // The client ends only with the process.
-    let _ = state.wait_for(|state| !state.connected || state.generation != generation).await;
 }

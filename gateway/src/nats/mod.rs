@@ -69,6 +69,15 @@ pub struct Link {
     pub state: watch::Receiver<LinkState>,
 }
 
+impl Link {
+    /// Waits until the connection of that generation is lost: what was asked over it is not answered.
+    pub async fn lost(&self, generation: u64) {
+        let mut state = self.state.clone();
+        // An error means that the client has ended: it is lost, too.
+        let _ = state.wait_for(|state| !state.connected || state.generation != generation).await;
+    }
+}
+
 /// What the connection serves.
 #[derive(Clone)]
 pub struct Parts {
@@ -84,10 +93,15 @@ pub struct Parts {
 /// Connects, and then feeds the hub, hears back ends and sends dead letters until it is cancelled. A
 /// missing secret is waited for: the pod says which one, and heals when it appears.
 pub async fn run(parts: Parts, cancel: CancellationToken) {
+    // A task of its own: what clients read of the past does not hold up what is live.
+    let scan = tokio::spawn({
+        let (log, cancel) = (parts.log.clone(), cancel.clone());
+        async move { log.serve(cancel).await }
+    });
     let run = async {
         let Parts { config, hub, log, dead, status, .. } = parts.clone();
         let link = begun(&config, &status).await;
-        log.attach(link.client.clone());
+        log.attach(link.clone());
         let prefix = &config.spec.nats.subject_prefix;
         let others = async {
             tokio::join!(control::run(&link.client, prefix, &hub), dead.run(&link));
@@ -107,6 +121,8 @@ pub async fn run(parts: Parts, cancel: CancellationToken) {
         () = cancel.cancelled() => {}
         () = run => {}
     }
+    // Cancelled by the same token.
+    let _ = scan.await;
 }
 
 /// The connection, once it can be begun.
