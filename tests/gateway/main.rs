@@ -12,6 +12,7 @@ mod drain;
 mod isolation;
 mod jwks;
 mod live;
+mod log;
 mod outage;
 mod replay;
 mod security;
