@@ -150,8 +150,6 @@ pub fn not_served(spec: &SseGatewaySpec) -> Vec<FieldError> {
         }
     };
     add(spec.replay.history.is_some(), "replay.history", "leave it out");
-    let per_subject = spec.nats.stream.max_messages_per_subject.is_some();
-    add(per_subject, "nats.stream.maxMessagesPerSubject", "leave it out");
     add(spec.publish.enabled, "publish.enabled", "publish to NATS");
     add(!spec.cors.allowed_origins.is_empty(), "cors.allowedOrigins", "serve the page from the same origin");
     add(!spec.tls.secret_name.is_empty(), "tls.secretName", "end TLS in front of the gateway");

@@ -233,6 +233,7 @@ fn context(config: &Config, drain: &CancellationToken) -> Arc<connection::Contex
         ids: spec.replay.enabled,
         heartbeat: Duration::from_secs(spec.stream.heartbeat_interval_seconds.into()),
         max_replay: spec.replay.max_replay_events.into(),
+        per_subject: spec.nats.stream.max_messages_per_subject.map(u64::from),
         retry_ms: spec.stream.retry_ms.unwrap_or(1000),
     })
 }

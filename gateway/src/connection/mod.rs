@@ -78,6 +78,8 @@ pub struct Context {
     pub ids: bool,
     /// Most events that a client which comes back is replayed.
     pub max_replay: u64,
+    /// Messages that the log keeps of one subject; `None`: all that it has room for.
+    pub per_subject: Option<u64>,
     /// Base of the `retry:` of a stream that is drained, in milliseconds.
     pub retry_ms: u32,
 }
@@ -103,6 +105,8 @@ struct Pace {
     draining: bool,
     /// Events replayed so far, until the stream is live for the first time.
     replayed: Option<u64>,
+    /// Whether the log was asked, since the stream was live, what a limit per subject took from it.
+    asked_limits: bool,
     ahead_since: Option<Instant>,
 }
 
@@ -117,6 +121,7 @@ impl Connection {
             ends: self.ends_at.map(|at| (at, End::Lifetime)),
             draining: false,
             replayed: Some(0),
+            asked_limits: false,
             ahead_since: None,
         };
         loop {
@@ -237,6 +242,11 @@ impl Connection {
                     events.clear();
                     self.tell_reset(pace, reason, position).await?;
                 }
+                Item::Gap(reason) => {
+                    self.write_events(pace, &events).await?;
+                    events.clear();
+                    self.write(pace, wire::reset(reason).into_bytes()).await?;
+                }
             }
         }
         self.write_events(pace, &events).await
@@ -254,7 +264,7 @@ impl Connection {
             Resume::Nothing => Ok(()),
             Resume::Live { events, position } => {
                 self.replay(pace, &events).await?;
-                pace.replayed = None;
+                (pace.replayed, pace.asked_limits) = (None, false);
                 self.position.sequence = self.position.sequence.max(position);
                 Ok(())
             }
@@ -276,6 +286,18 @@ impl Connection {
     }
 
     async fn fetch_from_log(&mut self, pace: &mut Pace, after: u64, upto: u64) -> Result<(), End> {
+        let Some(listener) = self.registration.listener() else { return self.pause(pace).await };
+        if let Some(limit) = self.context.per_subject.filter(|_| !pace.asked_limits) {
+            match self.context.log.lost_since(&listener.filters(), after, limit).await {
+                Ok(true) => self.write(pace, wire::reset(Reset::Expired).into_bytes()).await?,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "The log could not be asked for its gaps; trying again.");
+                    return self.pause(pace).await;
+                }
+            }
+            pace.asked_limits = true;
+        }
         let page = match self.context.log.block(after + 1, upto).await {
             Ok(page) => page,
             Err(error) => {
@@ -290,7 +312,8 @@ impl Connection {
             }
             return Ok(());
         }
-        let events = self.registration.select(&page.entries, after);
+        let found = page.on(listener.subjects(), after);
+        let events: Vec<_> = found.filter_map(|entry| listener.delivery(entry)).collect();
         // A reset may have come while the page was read: then these are of a former life.
         if !self.registration.outbox.progress(after, page.upto) {
             return Ok(());

@@ -35,6 +35,8 @@ pub enum Item {
     Event(Arc<Delivery>),
     /// The log is not what it was: tell the client, and go on from the position.
     Reset(Reset, Cursor),
+    /// The log lost something in between: tell the client. Its position stays.
+    Gap(Reset),
 }
 
 /// How a connection gets its events. What is in the queue comes first in either mode.
@@ -107,6 +109,17 @@ impl Outbox {
         state.mode = Mode::Live;
         state.offered = position.sequence;
         state.queue.push_back(Item::Reset(reason, position));
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Something between two events is lost: tells the client. One that waits with this need not be told
+    /// again.
+    pub fn gap(&self, reason: Reset) {
+        let mut state = self.state();
+        if state.queue.back() != Some(&Item::Gap(reason)) {
+            state.queue.push_back(Item::Gap(reason));
+        }
         drop(state);
         self.wake.notify_one();
     }
@@ -192,7 +205,7 @@ mod tests {
         let Next::Write(items) = next else { panic!("{next:?}") };
         let sequence = |item: &Item| match item {
             Item::Event(delivery) => Some(delivery.sequence),
-            Item::Reset(..) => None,
+            Item::Reset(..) | Item::Gap(_) => None,
         };
         items.iter().filter_map(sequence).collect()
     }
@@ -232,6 +245,15 @@ mod tests {
         outbox.end(End::Control);
         outbox.end(End::Overflow);
         assert_eq!(outbox.next(), Next::End(End::Control));
+    }
+
+    #[test]
+    fn a_gap_is_told_in_its_place_and_changes_nothing_else() {
+        let outbox = filled(OverflowPolicy::CatchUp);
+        (0..5).for_each(|_| outbox.gap(Reset::Expired));
+        let Next::Write(items) = outbox.next() else { panic!("nothing to write") };
+        assert_eq!((items.len(), items.last()), (4, Some(&Item::Gap(Reset::Expired))));
+        assert_eq!(outbox.next(), Next::Fetch(39));
     }
 
     #[test]

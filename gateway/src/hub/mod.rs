@@ -19,13 +19,13 @@ use crate::connection::outbox::Outbox;
 use crate::control::Operation;
 use crate::cursor::{Cursor, Epoch};
 use crate::event::{Audience, Delivery, Entry, Refusal, Rules};
-use crate::subject::{ConnectionId, Pattern, Target, Token};
+use crate::subject::{self, ConnectionId, Pattern, Target, Token};
 use crate::wire::Reset;
 
 use index::Index;
 use ring::Ring;
 
-/// Entries of the ring that one client may look through before it lets the hub go on.
+/// Events of the ring that one client may look at before it lets the hub go on.
 const SCAN: usize = 1024;
 
 /// Who a connection is, and what it listens to.
@@ -58,6 +58,28 @@ impl Membership {
             Target::Platform => true,
             Target::System => false,
         }
+    }
+
+    /// Subjects on which events for this connection come, and others'. Patterns of topics stand for all
+    /// topics of the tenant: `<prefix>.<tenant>.topic`.
+    fn subjects(&self, prefix: &str) -> Vec<String> {
+        let Self { tenant, user, connection, .. } = self;
+        let mut subjects = vec![
+            format!("{prefix}.{tenant}.user.{user}"),
+            format!("{prefix}.{tenant}.users"),
+            format!("{prefix}.{tenant}.all"),
+            format!("{prefix}.{tenant}.conn.{connection}"),
+            format!("{prefix}.{}.all", subject::PLATFORM),
+        ];
+        if !self.topics.is_empty() {
+            subjects.push(format!("{prefix}.{tenant}.topics"));
+        }
+        let topics = self.topics.iter().filter(|topic| topic.is_exact());
+        subjects.extend(topics.map(|topic| format!("{prefix}.{tenant}.topic.{topic}")));
+        if self.topics.iter().any(|topic| !topic.is_exact()) {
+            subjects.push(format!("{prefix}.{tenant}.topic"));
+        }
+        subjects
     }
 }
 
@@ -164,7 +186,7 @@ impl Hub {
                 }
             });
             if self.rules.ids {
-                state.ring.push(entry);
+                state.ring.push(entry, &self.rules.prefix);
             }
         }
         self.advance(&mut state, sequence);
@@ -211,6 +233,11 @@ impl Hub {
         self.advance(&mut state, head);
         let position = Cursor::new(epoch, head);
         state.index.all(|outbox| outbox.reset(Reset::Expired, position));
+    }
+
+    /// Something after the hub's head is not in the log any more: open streams are told, and go on.
+    pub fn lost(&self) {
+        self.state().index.all(|outbox| outbox.gap(Reset::Expired));
     }
 
     /// Registers a connection. `None` before the log was reached.
@@ -290,27 +317,23 @@ impl Registration {
         if after > state.head {
             return Resume::Ahead;
         }
-        let Some(entries) = state.ring.after(after) else {
+        let Some(member) = state.index.member(self.connection) else { return Resume::Nothing };
+        let subjects = member.membership.subjects(&self.hub.rules.prefix);
+        let Some(found) = state.ring.on(subjects.iter().map(String::as_str), after) else {
             return Resume::Log { upto: state.ring.from().saturating_sub(1).min(state.head) };
         };
-        let Some(member) = state.index.member(self.connection) else { return Resume::Nothing };
         let mut events = Vec::new();
         let mut position = after;
-        for entry in entries.take(SCAN) {
+        for (looked_at, entry) in found.enumerate() {
+            if looked_at >= SCAN || events.len() >= self.outbox.capacity() {
+                self.outbox.progress(after, position);
+                return Resume::More { events, position };
+            }
             position = entry.message.sequence;
             events.extend(self.hub.delivery(&member.membership, entry, epoch));
-            if events.len() >= self.outbox.capacity() {
-                break;
-            }
         }
-        let more = state.ring.last().is_some_and(|last| last > position);
-        if more {
-            self.outbox.progress(after, position);
-            Resume::More { events, position }
-        } else {
-            self.outbox.go_live(after);
-            Resume::Live { events, position: state.head }
-        }
+        self.outbox.go_live(after);
+        Resume::Live { events, position: state.head }
     }
 
     /// Gives up on what was missed and goes live; returns the new position.
@@ -321,17 +344,46 @@ impl Registration {
         state.epoch.map(|epoch| Cursor::new(epoch, state.head))
     }
 
-    /// The events of a page of the log that are for this connection, after `after`.
+    /// What the connection listens to now, to look its events up elsewhere; `None` before the log was
+    /// reached.
     #[must_use]
-    pub fn select(&self, entries: &[Arc<Entry>], after: u64) -> Vec<Arc<Delivery>> {
-        let (epoch, membership) = {
-            let state = self.hub.state();
-            let Some(member) = state.index.member(self.connection) else { return Vec::new() };
-            let Some(epoch) = state.epoch else { return Vec::new() };
-            (epoch, member.membership.clone())
+    pub fn listener(&self) -> Option<Listener> {
+        let state = self.hub.state();
+        let member = state.index.member(self.connection)?;
+        let subjects = member.membership.subjects(&self.hub.rules.prefix);
+        let membership = member.membership.clone();
+        Some(Listener { hub: self.hub.clone(), membership, subjects, epoch: state.epoch? })
+    }
+}
+
+/// What a connection listens to, at one moment.
+pub struct Listener {
+    hub: Arc<Hub>,
+    membership: Arc<Membership>,
+    subjects: Vec<String>,
+    epoch: Epoch,
+}
+
+impl Listener {
+    /// Subjects on which its events come, and others'; `<prefix>.<tenant>.topic` for all topics.
+    pub fn subjects(&self) -> impl Iterator<Item = &str> {
+        self.subjects.iter().map(String::as_str)
+    }
+
+    /// The same, as NATS filters them.
+    #[must_use]
+    pub fn filters(&self) -> Vec<String> {
+        let family = format!("{}.{}.topic", self.hub.rules.prefix, self.membership.tenant);
+        let filter = |subject: &str| {
+            if subject == family { format!("{subject}.>") } else { subject.to_owned() }
         };
-        let later = entries.iter().filter(|entry| entry.message.sequence > after);
-        later.filter_map(|entry| self.hub.delivery(&membership, entry, epoch)).collect()
+        self.subjects().map(filter).collect()
+    }
+
+    /// The event, if it is for this connection.
+    #[must_use]
+    pub fn delivery(&self, entry: &Arc<Entry>) -> Option<Arc<Delivery>> {
+        self.hub.delivery(&self.membership, entry, self.epoch)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::event::Entry;
+use crate::postings::Postings;
 
 /// Most events in the ring.
 const MAX_ENTRIES: usize = 65_536;
@@ -14,6 +15,7 @@ const MAX_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Default)]
 pub struct Ring {
     entries: VecDeque<Arc<Entry>>,
+    postings: Postings,
     bytes: usize,
     from: u64,
 }
@@ -27,31 +29,37 @@ impl Ring {
     /// Forgets everything: the ring begins after `head`.
     pub fn clear(&mut self, head: u64) {
         self.entries.clear();
+        self.postings.clear();
         self.bytes = 0;
         self.from = head + 1;
     }
 
-    pub fn push(&mut self, entry: Arc<Entry>) {
+    pub fn push(&mut self, entry: Arc<Entry>, prefix: &str) {
         self.bytes += entry.message.size();
+        self.postings.push(entry.message.sequence, prefix, &entry.message.subject);
         self.entries.push_back(entry);
         while self.entries.len() > MAX_ENTRIES || self.bytes > MAX_BYTES {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.message.size();
+            self.postings.pop_front(oldest.message.sequence, prefix, &oldest.message.subject);
             self.from = oldest.message.sequence + 1;
         }
     }
 
-    /// Sequence of the newest event.
-    pub fn last(&self) -> Option<u64> {
-        self.entries.back().map(|entry| entry.message.sequence)
-    }
-
-    /// The events after a sequence, or `None` when the ring does not reach back to it.
-    pub fn after(&self, sequence: u64) -> Option<impl Iterator<Item = &Arc<Entry>>> {
-        if sequence + 1 < self.from {
+    /// The events on these subjects after a sequence, oldest first, or `None` when the ring does not reach
+    /// back to it. A family of topics is asked for as `<prefix>.<tenant>.topic`.
+    pub fn on<'a>(
+        &'a self,
+        subjects: impl IntoIterator<Item = &'a str>,
+        after: u64,
+    ) -> Option<impl Iterator<Item = &'a Arc<Entry>>> {
+        if after + 1 < self.from {
             return None;
         }
-        let first = self.entries.partition_point(|entry| entry.message.sequence <= sequence);
-        Some(self.entries.range(first..))
+        let found = self.postings.merge(subjects, after);
+        Some(found.filter_map(|sequence| {
+            let at = self.entries.binary_search_by_key(&sequence, |entry| entry.message.sequence).ok()?;
+            self.entries.get(at)
+        }))
     }
 }

@@ -8,6 +8,7 @@ use sse_crds::delivery::OverflowPolicy;
 use super::*;
 use crate::connection::outbox::{Item, Next};
 use crate::event::{Message, Source};
+use crate::postings::Postings;
 use crate::subject;
 
 const EPOCH: Epoch = Epoch(7);
@@ -58,7 +59,7 @@ fn drain(registration: &Registration) -> Vec<u64> {
         match registration.outbox.next() {
             Next::Write(items) => seen.extend(items.iter().filter_map(|item| match item {
                 Item::Event(delivery) => Some(delivery.sequence),
-                Item::Reset(..) => None,
+                Item::Reset(..) | Item::Gap(_) => None,
             })),
             Next::Fetch(after) => match registration.resume(after) {
                 Resume::Live { events, .. } | Resume::More { events, .. } => {
@@ -173,11 +174,12 @@ proptest! {
             })
             .collect();
         let live: Vec<_> = members.iter().map(|m| join(&hub, m.clone(), 100, Start::Now).0).collect();
-        let mut entries = Vec::new();
+        let (mut entries, mut postings) = (Vec::new(), Postings::default());
         for (sequence, (subject, headers)) in (1..).zip(&events) {
             let message =
                 Message::new(sequence, subject.as_str().into(), headers, Bytes::new(), Source::Annotated);
             entries.push(Entry::new(message));
+            postings.push(sequence, "sse", subject);
             let _ = hub.push(entries[entries.len() - 1].clone());
         }
         for ((registration, membership), (tenant, ..)) in live.iter().zip(&members).zip(&listeners) {
@@ -187,7 +189,12 @@ proptest! {
             let (back, _) = join(&hub, again, 3, cursor);
             let sequences = |events: &[Arc<Delivery>]| events.iter().map(|e| e.sequence).collect::<Vec<_>>();
             prop_assert_eq!(&drain(&back), &seen);
-            prop_assert_eq!(&sequences(&registration.select(&entries, 0)), &seen);
+            let listener = registration.listener().expect("the hub has begun");
+            let read: Vec<_> = postings
+                .merge(listener.subjects(), 0)
+                .filter_map(|sequence| listener.delivery(&entries[usize::try_from(sequence).expect("small") - 1]))
+                .collect();
+            prop_assert_eq!(&sequences(&read), &seen);
             for sequence in seen {
                 let subject = &entries[usize::try_from(sequence).expect("small") - 1].message.subject;
                 let own = subject.starts_with(&format!("sse.{tenant}."));

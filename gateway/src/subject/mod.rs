@@ -8,7 +8,7 @@ pub use token::{MAX_TOKEN, Token, TokenError};
 pub use topic::{Pattern, TopicError};
 
 /// The tenant of events for everyone.
-const PLATFORM: &str = "_platform";
+pub const PLATFORM: &str = "_platform";
 /// The tenant of the gateways' own marks.
 const SYSTEM: &str = "_sys";
 
