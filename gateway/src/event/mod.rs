@@ -155,6 +155,8 @@ pub enum Refusal {
     CloudEvent(&'static str),
     #[error("the message brings a header that only the server may set")]
     Forged,
+    #[error("the headers or the subject can not be read")]
+    Unreadable,
     /// Not an event, and no mistake of its publisher: the server marks a deletion.
     #[error("the message marks a deletion")]
     Marker,

@@ -12,9 +12,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_nats::Subscriber;
+use async_nats::{Subject, Subscriber};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Info;
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -26,7 +27,7 @@ use super::provision::{self, Facts, ProvisionError};
 use super::status::Status;
 use super::{Link, Parts};
 use crate::config::Config;
-use crate::event::{Entry, Message, Source};
+use crate::event::{Entry, Message, Refusal, Source};
 use crate::hub::Hub;
 use crate::token::Tokens;
 
@@ -341,9 +342,8 @@ impl Feed {
     /// Gives the hub its next message. What nobody may get becomes a dead letter.
     async fn hand_over(&self, entry: Arc<Entry>) {
         if let Err(refusal) = self.hub.push(entry.clone()) {
-            let Some(epoch) = self.hub.epoch() else { return };
             let Message { sequence, subject, payload, .. } = entry.message.clone();
-            self.dead.send(DeadLetter { epoch, sequence, subject, payload, refusal }).await;
+            self.refuse(sequence, subject, payload, refusal).await;
         }
     }
 
@@ -367,6 +367,11 @@ impl Feed {
         }
     }
 
+    async fn refuse(&self, sequence: u64, subject: Subject, payload: Bytes, refusal: Refusal) {
+        let Some(epoch) = self.hub.epoch() else { return };
+        self.dead.send(DeadLetter { epoch, sequence, subject, payload, refusal }).await;
+    }
+
     /// Reads what is missing up to `upto` from the log, into the hub.
     async fn repair(&mut self, upto: u64) -> Result<(), Broken> {
         let head = self.hub.head();
@@ -387,6 +392,16 @@ impl Feed {
             }
             let (head, end) = (self.hub.head(), page.upto);
             count += page.entries.len();
+            let there = page.entries.len() + page.refused.len();
+            if self.config.spec.nats.stream.max_messages_per_subject.is_some()
+                && u64::try_from(there).is_ok_and(|there| there < page.span())
+            {
+                // Newer ones of their subjects may have pushed them out, and nobody got them.
+                self.hub.lost();
+            }
+            for (sequence, subject) in page.refused {
+                self.refuse(sequence, subject, Bytes::new(), Refusal::Unreadable).await;
+            }
             for entry in page.entries.into_iter().filter(|entry| entry.message.sequence > head) {
                 self.hand_over(entry).await;
             }
