@@ -35,7 +35,16 @@ impl Nats {
     ///
     /// When the server does not start.
     pub async fn start() -> Result<Self> {
-        let mut nats = Self::prepare("")?;
+        Self::start_with("").await
+    }
+
+    /// The same, with more in its configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not start.
+    pub async fn start_with(more: &str) -> Result<Self> {
+        let mut nats = Self::prepare(more)?;
         nats.restart().await?;
         Ok(nats)
     }

@@ -83,6 +83,8 @@ pub struct Gateway {
     process: Option<Process>,
     dir: TempDir,
     name: String,
+    /// Of the declaration: what the next start is told.
+    pub generation: u64,
     /// The public port.
     pub address: SocketAddr,
     /// The admin port.
@@ -131,7 +133,7 @@ impl Gateway {
         std::fs::write(dir.path().join("gateway.yaml"), spec.to_string())?;
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (address, admin) = (local(free_port()?), local(free_port()?));
-        let mut gateway = Self { process: None, dir, name: name.into(), address, admin };
+        let mut gateway = Self { process: None, dir, name: name.into(), generation: 0, address, admin };
         gateway.restart()?;
         Ok(gateway)
     }
@@ -145,6 +147,7 @@ impl Gateway {
         let path = |name: &str| self.dir.path().join(name).to_string_lossy().into_owned();
         let (address, admin) = (self.address.to_string(), self.admin.to_string());
         let (config, secrets) = (path("gateway.yaml"), path("secrets"));
+        let generation = self.generation.to_string();
         let arguments = [
             "--config",
             &config,
@@ -156,6 +159,8 @@ impl Gateway {
             &admin,
             "--name",
             &self.name,
+            "--generation",
+            &generation,
         ];
         self.process = Some(Process::start(&built("sse-gateway")?, &arguments, self.dir.path().join("log"))?);
         Ok(())

@@ -23,9 +23,22 @@ impl Publisher {
     ///
     /// When NATS can not be reached.
     pub async fn connect(urls: &str) -> Result<Self> {
-        let options = async_nats::ConnectOptions::new()
-            .retry_on_initial_connect()
-            .reconnect_delay_callback(|_| RECONNECT);
+        Self::connect_with(urls, async_nats::ConnectOptions::new()).await
+    }
+
+    /// The same, as the user of a credentials file.
+    ///
+    /// # Errors
+    ///
+    /// When NATS can not be reached, or refuses the user.
+    pub async fn with_credentials(urls: &str, credentials: &str) -> Result<Self> {
+        // Inboxes of their own, as the documented permissions have it.
+        let options = async_nats::ConnectOptions::new().custom_inbox_prefix("_INBOX.publisher");
+        Self::connect_with(urls, options.credentials(credentials)?).await
+    }
+
+    async fn connect_with(urls: &str, options: async_nats::ConnectOptions) -> Result<Self> {
+        let options = options.retry_on_initial_connect().reconnect_delay_callback(|_| RECONNECT);
         let urls: Vec<&str> = urls.split(',').collect();
         let client = options.connect(urls).await.context("connecting to NATS")?;
         let mut jetstream = async_nats::jetstream::new(client.clone());

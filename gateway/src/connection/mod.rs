@@ -9,6 +9,7 @@ pub mod outbox;
 pub mod sink;
 
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -298,7 +299,11 @@ impl Connection {
             }
             pace.asked_limits = true;
         }
-        let page = match self.context.log.block(after + 1, upto).await {
+        let page = tokio::select! {
+            page = self.context.log.block(after + 1, upto) => page,
+            () = self.sink.closed() => return Err(End::Client),
+        };
+        let page = match page {
             Ok(page) => page,
             Err(error) => {
                 tracing::debug!(%error, "The log could not be read; trying again.");
@@ -314,13 +319,16 @@ impl Connection {
         }
         let found = page.on(listener.subjects(), after);
         let events: Vec<_> = found.filter_map(|entry| listener.delivery(entry)).collect();
+        // Not held while it is written: clients that are slow would keep more than the log does.
+        let upto = page.upto;
+        drop(page);
         // A reset may have come while the page was read: then these are of a former life.
-        if !self.registration.outbox.progress(after, page.upto) {
+        if !self.registration.outbox.progress(after, upto) {
             return Ok(());
         }
         self.replay(pace, &events).await?;
-        self.position.sequence = page.upto;
-        self.enough(pace, page.upto).await
+        self.position.sequence = upto;
+        self.enough(pace, upto).await
     }
 
     async fn replay(&mut self, pace: &mut Pace, events: &[Arc<Delivery>]) -> Result<(), End> {
@@ -394,6 +402,8 @@ impl Connection {
     /// Waits until the client has taken enough of what was written before. The end of the stream does
     /// not wait for that: it cuts a client that is too far behind.
     async fn room(&mut self, pace: &mut Pace) -> Result<(), End> {
+        // Once: what wakes the loop must not put off the deadline.
+        let mut room = pin!(self.sink.ready());
         loop {
             let ends = pace.ends;
             let late = async {
@@ -403,10 +413,16 @@ impl Connection {
             };
             tokio::select! {
                 biased;
-                room = self.sink.ready() => return Ok(room?),
+                room = room.as_mut() => return Ok(room?),
                 end = late => {
                     self.sink.cut();
                     return Err(end);
+                }
+                () = self.registration.outbox.woken() => {
+                    if let Some(end) = self.registration.outbox.ended() {
+                        self.sink.cut();
+                        return Err(end);
+                    }
                 }
                 () = self.context.drain.cancelled(), if !pace.draining => self.drain(pace),
             }

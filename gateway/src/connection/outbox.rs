@@ -12,6 +12,9 @@ use crate::cursor::Cursor;
 use crate::event::Delivery;
 use crate::wire::Reset;
 
+/// Bytes that may wait for one connection, beside the event that comes over it.
+const MAX_BYTES: usize = 256 * 1024;
+
 /// The bounded queue of one connection.
 pub struct Outbox {
     state: Mutex<State>,
@@ -22,6 +25,8 @@ pub struct Outbox {
 
 struct State {
     queue: VecDeque<Item>,
+    /// Bytes of the events in the queue.
+    bytes: usize,
     mode: Mode,
     /// Sequence that was offered last: one event may reach a connection in several ways.
     offered: u64,
@@ -62,10 +67,26 @@ pub enum Next {
     End(End),
 }
 
+impl State {
+    fn push(&mut self, delivery: &Arc<Delivery>) {
+        self.bytes += delivery.frame.as_bytes().len();
+        self.queue.push_back(Item::Event(delivery.clone()));
+    }
+
+    /// Lets go of the oldest event. What the client must be told besides stays.
+    fn drop_oldest(&mut self) {
+        let oldest = self.queue.iter().position(|item| matches!(item, Item::Event(_)));
+        if let Some(Item::Event(delivery)) = oldest.and_then(|at| self.queue.remove(at)) {
+            self.bytes -= delivery.frame.as_bytes().len();
+        }
+    }
+}
+
 impl Outbox {
     #[must_use]
     pub fn new(capacity: usize, policy: OverflowPolicy) -> Arc<Self> {
-        let state = State { queue: VecDeque::new(), mode: Mode::Live, offered: 0, ping: false, ended: None };
+        let (queue, mode) = (VecDeque::new(), Mode::Live);
+        let state = State { queue, bytes: 0, mode, offered: 0, ping: false, ended: None };
         Arc::new(Self { state: Mutex::new(state), wake: Notify::new(), capacity, policy })
     }
 
@@ -87,17 +108,19 @@ impl Outbox {
             return;
         }
         state.offered = delivery.sequence;
-        if state.queue.len() >= self.capacity {
+        if state.queue.len() >= self.capacity || state.bytes >= MAX_BYTES {
             match self.policy {
                 OverflowPolicy::CatchUp => state.mode = Mode::Behind(delivery.sequence - 1),
-                OverflowPolicy::Disconnect => state.ended = Some(End::Overflow),
+                OverflowPolicy::Disconnect => {
+                    state.ended.get_or_insert(End::Overflow);
+                }
                 OverflowPolicy::DropOldest => {
-                    state.queue.pop_front();
-                    state.queue.push_back(Item::Event(delivery.clone()));
+                    state.drop_oldest();
+                    state.push(delivery);
                 }
             }
         } else {
-            state.queue.push_back(Item::Event(delivery.clone()));
+            state.push(delivery);
         }
         drop(state);
         self.wake.notify_one();
@@ -177,12 +200,19 @@ impl Outbox {
             return Next::Ping;
         }
         if !state.queue.is_empty() {
+            state.bytes = 0;
             return Next::Write(state.queue.drain(..).collect());
         }
         match state.mode {
             Mode::Live => Next::Wait,
             Mode::Behind(after) => Next::Fetch(after),
         }
+    }
+
+    /// Why the stream is to end, if it is.
+    #[must_use]
+    pub fn ended(&self) -> Option<End> {
+        self.state().ended
     }
 
     /// Returns when there may be something to do.
@@ -223,6 +253,18 @@ mod tests {
         assert_eq!(outbox.next(), Next::Fetch(39));
         assert!(outbox.go_live(39));
         assert_eq!(outbox.next(), Next::Wait);
+    }
+
+    #[test]
+    fn large_events_fill_a_buffer_before_their_number_does() {
+        let outbox = Outbox::new(100, OverflowPolicy::CatchUp);
+        let data = "x".repeat(100 * 1024);
+        let frame = wire::Block { id: None, event: None, retry: None, data: &data }.encode();
+        for sequence in 1..=5 {
+            outbox.offer(&Arc::new(Delivery { sequence, frame: frame.clone(), complete: false }));
+        }
+        assert_eq!(sequences(&outbox.next()), [1, 2, 3]);
+        assert_eq!(outbox.next(), Next::Fetch(3));
     }
 
     #[test]

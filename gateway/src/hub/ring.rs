@@ -10,6 +10,8 @@ use crate::postings::Postings;
 const MAX_ENTRIES: usize = 65_536;
 /// Most memory of the ring, in bytes.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
+/// What an entry takes beside its message, twice: as it came, and as a frame.
+const OVERHEAD: usize = 256;
 
 /// Every event that the log has from a sequence on, up to the hub's head.
 #[derive(Default)]
@@ -35,12 +37,12 @@ impl Ring {
     }
 
     pub fn push(&mut self, entry: Arc<Entry>, prefix: &str) {
-        self.bytes += entry.message.size();
+        self.bytes += size(&entry);
         self.postings.push(entry.message.sequence, prefix, &entry.message.subject);
         self.entries.push_back(entry);
         while self.entries.len() > MAX_ENTRIES || self.bytes > MAX_BYTES {
             let Some(oldest) = self.entries.pop_front() else { break };
-            self.bytes -= oldest.message.size();
+            self.bytes -= size(&oldest);
             self.postings.pop_front(oldest.message.sequence, prefix, &oldest.message.subject);
             self.from = oldest.message.sequence + 1;
         }
@@ -62,4 +64,8 @@ impl Ring {
             self.entries.get(at)
         }))
     }
+}
+
+fn size(entry: &Entry) -> usize {
+    2 * entry.message.size() + OVERHEAD
 }

@@ -100,7 +100,11 @@ impl DeadLetters {
     }
 
     async fn publish(&self, link: &Link, letter: &DeadLetter) -> Result<(), String> {
-        let tenant = subject::below(&self.prefix, &letter.subject).map_or("_unknown", |(tenant, _)| tenant);
+        let tenant = subject::below(&self.prefix, &letter.subject).map(|(tenant, _)| tenant);
+        // Not every token that can be published to can be published to from here.
+        let tenant =
+            tenant.filter(|tenant| !tenant.is_empty() && tenant.bytes().all(|b| b.is_ascii_graphic()));
+        let tenant = tenant.unwrap_or("_unknown");
         let subject = format!("{}-dead.{tenant}", self.prefix);
         let key = Cursor::new(letter.epoch, letter.sequence).to_string();
         let mut headers = HeaderMap::new();

@@ -12,9 +12,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_nats::{Subject, Subscriber};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Info;
+use async_nats::{Subject, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
@@ -22,7 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
 use super::dead::{DeadLetter, DeadLetters};
-use super::log::Log;
+use super::log::{Log, Page};
 use super::provision::{self, Facts, ProvisionError};
 use super::status::Status;
 use super::{Link, Parts};
@@ -367,6 +367,21 @@ impl Feed {
         }
     }
 
+    /// Reads the log, which looks after a lost connection itself: the message that breaks it is read
+    /// otherwise then. Handshakes are refused meanwhile.
+    async fn read(&self, from: u64, upto: u64) -> Result<Page, Broken> {
+        let mut read = pin!(self.log.read(from, upto));
+        let page = tokio::select! {
+            biased;
+            page = read.as_mut() => page,
+            () = self.link.lost(self.generation) => {
+                self.status.set_disconnected(Broken::Reconnected.to_string());
+                read.await
+            }
+        };
+        Ok(page?)
+    }
+
     async fn refuse(&self, sequence: u64, subject: Subject, payload: Bytes, refusal: Refusal) {
         let Some(epoch) = self.hub.epoch() else { return };
         self.dead.send(DeadLetter { epoch, sequence, subject, payload, refusal }).await;
@@ -381,8 +396,7 @@ impl Feed {
         let mut count = 0;
         let mut next = head + 1;
         while next <= upto {
-            // Which looks after a lost connection itself: a message that breaks it is read otherwise then.
-            let page = self.log.read(next, upto.min(next + REPAIR - 1)).await?;
+            let page = self.read(next, upto.min(next + REPAIR - 1)).await?;
             if let Some(first) = page.trimmed_to {
                 warn!(
                     from = next,

@@ -129,7 +129,8 @@ async fn update(jetstream: &Context, config: &Config, info: Info) -> Result<Info
     Ok(jetstream.update_stream(wanted).await?)
 }
 
-/// Whether what the gateway decides about a stream is as wanted.
+/// Whether what the gateway decides about a stream is as wanted. A generation that wants the same as the
+/// one before leaves no mark: a file's configuration is not written without need.
 fn is_as(is: &StreamConfig, wanted: &StreamConfig) -> bool {
     is.subjects == wanted.subjects
         && is.max_bytes == wanted.max_bytes
@@ -139,7 +140,6 @@ fn is_as(is: &StreamConfig, wanted: &StreamConfig) -> bool {
         && is.allow_message_ttl == wanted.allow_message_ttl
         && is.republish == wanted.republish
         && is.max_messages_per_subject == wanted.max_messages_per_subject
-        && is.metadata.get(GENERATION) == wanted.metadata.get(GENERATION)
 }
 
 fn check(config: &Config, info: &Info) -> Result<(), ProvisionError> {
@@ -200,7 +200,11 @@ fn number(info: &Info, name: &str) -> u64 {
 #[must_use]
 pub fn is_outdated(config: &Config, info: &Info) -> bool {
     let own = info.config.metadata.get(OWNER) == Some(&config.name.to_string());
-    config.spec.nats.stream.managed && own && number(info, GENERATION) < config.generation
+    let wanted = wanted(config, epoch_of(info));
+    config.spec.nats.stream.managed
+        && own
+        && number(info, GENERATION) < config.generation
+        && !is_as(&info.config, &wanted)
 }
 
 /// Notes how far a stream in memory has come, for gateways that start after it was lost.

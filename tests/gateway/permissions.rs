@@ -1,0 +1,68 @@
+//! With exactly the NATS permissions that the chart's README documents.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use futures::StreamExt;
+use serde_json::json;
+use sse_tests::eventually;
+use sse_tests::nats::Nats;
+use sse_tests::nsc::Accounts;
+use sse_tests::process::Gateway;
+use sse_tests::publisher::Publisher;
+
+#[tokio::test]
+async fn the_documented_permissions_are_enough_and_no_more_than_that() -> Result<()> {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/sse-gateway/README.md");
+    let accounts = Accounts::documented(&readme)?;
+    let nats = Nats::start_with(&accounts.server).await?;
+    let patch = json!({"nats": {"credentialsSecretRef": {"name": "creds", "key": "nats.creds"}}});
+    let mut gateway = Gateway::start_unready(&nats, "default/live", patch)?;
+    gateway.write_secret("creds", "nats.creds", &accounts.credentials("gateway")?)?;
+    gateway.ready().await?;
+
+    let publisher = Publisher::with_credentials(&nats.url(), &accounts.credentials("publisher")?).await?;
+    let client = gateway.client("acme", "alice");
+    let mut stream = client.open("").await?;
+    publisher.publish("sse.acme.user.alice", "hello").await?;
+    stream.until("hello").await?;
+    publisher.client.publish("sse-ctl.acme.user.alice", json!({"op": "ping"}).to_string().into()).await?;
+    stream.until_raw(":heartbeat\n\n", Duration::from_secs(5)).await?;
+
+    // Replay, repair and dead letters too: the log is read by a gateway that was away.
+    let unlimited = Publisher::with_credentials(&nats.url(), &accounts.unlimited()?).await?;
+    let mut letters = unlimited.client.subscribe("sse-dead.>").await?;
+    unlimited.client.flush().await?;
+    for i in 0..20 {
+        publisher.publish("sse.acme.user.alice", &i.to_string()).await?;
+    }
+    unlimited.publish("sse.acme.nowhere", "").await?;
+    ensure!(tokio::time::timeout(Duration::from_secs(5), letters.next()).await?.is_some(), "no letter");
+    let stored = unlimited.jetstream.get_stream("SSE_sse").await?;
+    stored.delete_message(10).await?;
+    gateway.kill().await?;
+    gateway.restart()?;
+    gateway.ready().await?;
+    client.open(&stream.last_id).await?.until("19").await?;
+    ensure!(!gateway.log().contains("ermissions"), "{}", gateway.log());
+
+    // Nobody publishes what only the server republishes, nor speaks for the gateways or the platform.
+    for subject in ["sse-live.acme.user.alice", "sse-dead.acme", "sse._sys.x", "sse._platform.all"] {
+        ensure!(publisher.publish(subject, "no").await.is_err(), "{subject}");
+    }
+    let denied = Publisher::with_credentials(&nats.url(), &accounts.credentials("gateway")?).await?;
+    let mut forged = unlimited.client.subscribe("sse-live.>").await?;
+    unlimited.client.flush().await?;
+    denied.client.publish("sse-live.acme.all", "no".into()).await?;
+    denied.client.flush().await?;
+    unlimited.publish("sse.acme.all", "yes").await?;
+    let first = tokio::time::timeout(Duration::from_secs(5), forged.next()).await?;
+    ensure!(first.is_some_and(|message| message.payload == "yes"), "a gateway may publish to the feed");
+    eventually("nothing refused to the gateway", Duration::from_secs(5), || async {
+        let status = gateway.status().await?;
+        ensure!(status["nats"]["connected"] == true, "{status}");
+        Ok(())
+    })
+    .await
+}
