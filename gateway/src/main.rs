@@ -78,6 +78,7 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
+    end_with_any_panic_but_the_clients();
     let cli = Cli::parse();
     let result = match (cli.command, cli.serve) {
         (Some(Command::Check { config }), _) => check(&config),
@@ -91,6 +92,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A panic is a bug, and what it leaves behind is not to be trusted: the process ends. But the NATS client
+/// panics over a header that anyone who may publish can send; then only the client ends, and is replaced.
+fn end_with_any_panic_but_the_clients() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if !panic.location().is_some_and(|at| at.file().contains("/async-nats-")) {
+            std::process::abort();
+        }
+    }));
 }
 
 fn check(file: &std::path::Path) -> Result<()> {
@@ -161,7 +174,7 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
         status: status.clone(),
         pod: pod(),
     };
-    let nats = tokio::spawn(nats::run(parts, stop.clone()));
+    let mut nats = tokio::spawn(nats::run(parts, stop.clone()));
     let admin_server =
         tokio::spawn(listener::serve(private, admin::router(admin), stop.clone(), connections.clone()));
     let server =
@@ -171,6 +184,7 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
     tokio::select! {
         _ = signals.0.recv() => {}
         _ = signals.1.recv() => {}
+        _ = &mut nats => anyhow::bail!("What serves NATS has ended, which is a bug."),
     }
     let window = Duration::from_secs(config.spec.drain.window_seconds.into());
     info!(streams = streams.len(), ?window, "Draining; a second signal ends at once.");

@@ -149,7 +149,7 @@ impl Hub {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic under this lock is a bug that aborts the process (release profile).
+        // A panic under this lock is a bug that ends the process (see main).
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use async_nats::Client;
 use futures::StreamExt;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
+use super::Link;
 use crate::control::{self, ControlError, Operation};
 use crate::hub::Hub;
 
@@ -14,26 +14,34 @@ use crate::hub::Hub;
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Does what comes, for ever.
-pub async fn run(client: &Client, prefix: &str, hub: &Hub) {
+pub async fn run(link: &Link, prefix: &str, hub: &Hub) {
     let prefix = format!("{prefix}-ctl");
     loop {
+        let (client, replaced) = link.present();
         match client.subscribe(format!("{prefix}.>")).await {
             Ok(mut messages) => {
-                while let Some(message) = messages.next().await {
-                    match handle(&prefix, hub, &message) {
-                        Ok((operation, connections)) => {
-                            debug!(
-                                operation = operation.name(),
-                                connections, "Did what a back end asked for."
-                            );
-                        }
-                        Err(error) => warn!(%error, "Refused a control operation."),
+                let hear = async {
+                    while let Some(message) = messages.next().await {
+                        obey(&prefix, hub, &message);
                     }
+                };
+                tokio::select! {
+                    () = hear => {}
+                    () = replaced => continue,
                 }
             }
             Err(error) => warn!(%error, "Control operations can not be heard; trying again."),
         }
         sleep(AGAIN).await;
+    }
+}
+
+fn obey(prefix: &str, hub: &Hub, message: &async_nats::Message) {
+    match handle(prefix, hub, message) {
+        Ok((operation, connections)) => {
+            debug!(operation = operation.name(), connections, "Did what a back end asked for.");
+        }
+        Err(error) => warn!(%error, "Refused a control operation."),
     }
 }
 

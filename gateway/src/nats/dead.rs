@@ -113,15 +113,16 @@ impl DeadLetters {
         headers.insert("Sse-Dead-Subject", letter.subject.as_str());
         headers.insert("Sse-Dead-Reason", letter.refusal.to_string().as_str());
         // The headers must fit beside it. What does not is in the log, under its sequence.
-        let room = link.client.server_info().max_payload.saturating_sub(4096);
+        let client = link.client();
+        let room = client.server_info().max_payload.saturating_sub(4096);
         let payload = if letter.payload.len() <= room {
             letter.payload.clone()
         } else {
             headers.insert("Sse-Dead-Truncated", "true");
             Bytes::new()
         };
-        let published = link.client.publish_with_headers(subject, headers, payload).await;
+        let published = client.publish_with_headers(subject, headers, payload).await;
         published.map_err(|error| error.to_string())?;
-        link.client.flush().await.map_err(|error| error.to_string())
+        client.flush().await.map_err(|error| error.to_string())
     }
 }

@@ -93,7 +93,7 @@ impl Feed {
     #[must_use]
     pub fn new(link: Link, parts: &Parts) -> Self {
         let Parts { config, hub, log, dead, status, pod } = parts.clone();
-        let jetstream = async_nats::jetstream::new(link.client.clone());
+        let jetstream = async_nats::jetstream::new(link.client());
         Self {
             link,
             jetstream,
@@ -115,7 +115,8 @@ impl Feed {
     /// Feeds the hub, for ever.
     pub async fn run(mut self) {
         loop {
-            self.generation = super::connected(&mut self.link.state, &self.status).await;
+            self.generation = self.link.connected(&self.status).await;
+            self.take_client();
             let broken = match self.establish().await {
                 Ok(()) => {
                     self.clear_problems();
@@ -139,6 +140,14 @@ impl Feed {
         }
     }
 
+    /// Goes on with the client of now, which may be another one.
+    fn take_client(&mut self) {
+        if let Some(client) = self.link.replaced() {
+            self.subscriber = None;
+            self.jetstream = async_nats::jetstream::new(client);
+        }
+    }
+
     fn clear_problems(&self) {
         ProvisionError::REASONS.into_iter().for_each(|reason| self.status.clear_problem(reason));
     }
@@ -151,7 +160,7 @@ impl Feed {
         self.status.set_tokens(Tokens::Bucket(Arc::new(bucket)));
         if self.subscriber.is_none() {
             let subject = format!("{}-live.>", self.config.spec.nats.subject_prefix);
-            let subscriber = self.link.client.subscribe(subject).await;
+            let subscriber = self.link.client().subscribe(subject).await;
             self.subscriber = Some(subscriber.map_err(|error| Broken::Nats(error.to_string()))?);
         }
         let seam = self.seam(&facts).await?;

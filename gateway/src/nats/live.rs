@@ -33,8 +33,8 @@ impl Live {
     /// Feeds the hub, for ever.
     pub async fn run(mut self) {
         loop {
-            let generation = super::connected(&mut self.link.state, &self.status).await;
-            match self.link.client.subscribe(self.subjects.clone()).await {
+            let generation = self.link.connected(&self.status).await;
+            match self.link.client().subscribe(self.subjects.clone()).await {
                 Ok(mut messages) => {
                     info!("Events come live, without a log.");
                     // A life of its own for each connection: what came between is told as a gap.

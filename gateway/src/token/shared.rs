@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::Client;
 use futures::StreamExt;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
@@ -14,6 +13,7 @@ use tracing::warn;
 use super::{Record, TokenError};
 use crate::auth::Unauthorized;
 use crate::config::GatewayName;
+use crate::nats::Link;
 
 /// How long the pod that minted a token may take to answer. A token that nobody knows takes as long.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -24,16 +24,16 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// The tokens that this pod minted, and the way to those of others.
 pub struct Shared {
-    client: Client,
+    link: Link,
     subject: String,
     records: Mutex<HashMap<String, Record>>,
 }
 
 impl Shared {
     #[must_use]
-    pub fn new(client: Client, prefix: &str, name: &GatewayName) -> Self {
+    pub fn new(link: Link, prefix: &str, name: &GatewayName) -> Self {
         let subject = format!("{prefix}-tok.{}.{}", name.namespace, name.name);
-        Self { client, subject, records: Mutex::default() }
+        Self { link, subject, records: Mutex::default() }
     }
 
     pub(super) fn put(&self, key: String, record: Record) -> Result<(), TokenError> {
@@ -53,7 +53,7 @@ impl Shared {
             return Ok(record);
         }
         let answer =
-            timeout(DEADLINE, self.client.request(self.subject.clone(), key.to_owned().into())).await;
+            timeout(DEADLINE, self.link.client().request(self.subject.clone(), key.to_owned().into())).await;
         let answer = answer.ok().and_then(Result::ok).ok_or(Unauthorized::Token)?;
         Ok(serde_json::from_slice(&answer.payload).map_err(|_| Unauthorized::Token)?)
     }
@@ -66,10 +66,17 @@ impl Shared {
     /// Answers the other pods, for ever.
     pub async fn run(&self) {
         loop {
-            match self.client.subscribe(self.subject.clone()).await {
+            let (client, replaced) = self.link.present();
+            match client.subscribe(self.subject.clone()).await {
                 Ok(mut questions) => {
-                    while let Some(question) = questions.next().await {
-                        self.answer(question).await;
+                    let answer = async {
+                        while let Some(question) = questions.next().await {
+                            self.answer(question).await;
+                        }
+                    };
+                    tokio::select! {
+                        () = answer => {}
+                        () = replaced => continue,
                     }
                 }
                 Err(error) => warn!(%error, "Other pods can not be answered; trying again."),
@@ -84,7 +91,7 @@ impl Shared {
         // Who does not have it keeps silent: another does.
         let Some(record) = self.take_own(key) else { return };
         if let Ok(json) = serde_json::to_vec(&record)
-            && let Err(error) = self.client.publish(reply, json.into()).await
+            && let Err(error) = self.link.client().publish(reply, json.into()).await
         {
             warn!(%error, "Another pod could not be answered; its client needs a new token.");
         }

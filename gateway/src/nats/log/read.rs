@@ -29,6 +29,8 @@ use crate::nats::Link;
 const PAGE_BYTES: usize = 1024 * 1024;
 /// How long NATS may take for one answer, or to be there again.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long the death of a client may take to be seen.
+const DEATH: Duration = Duration::from_millis(200);
 /// Questions to the leader at one time, of one read.
 const QUESTIONS: usize = 4;
 /// How often a question is asked when the connection is lost over it.
@@ -268,14 +270,19 @@ impl Reader {
         let payload = Bytes::from(request.to_string());
         for _ in 0..ATTEMPTS {
             let generation = connected(link).await?;
-            let answer = timeout(DEADLINE, link.client.request(subject.clone(), payload.clone()));
-            tokio::select! {
+            let client = link.client();
+            let answer = timeout(DEADLINE, client.request(subject.clone(), payload.clone()));
+            let refused = tokio::select! {
                 biased;
-                answer = answer => {
-                    let answer = answer.map_err(|_| LogError::TimedOut)?;
-                    return answer.map(|answer| answer.payload).map_err(|e| LogError::Refused(e.to_string()));
-                }
-                () = link.lost(generation) => {}
+                answer = answer => match answer.map_err(|_| LogError::TimedOut)? {
+                    Ok(answer) => return Ok(answer.payload),
+                    Err(error) => error.to_string(),
+                },
+                () = link.lost(generation) => continue,
+            };
+            // A client that has just died refuses everything.
+            if timeout(DEATH, link.lost(generation)).await.is_err() {
+                return Err(LogError::Refused(refused));
             }
         }
         Err(LogError::NotConnected)
@@ -285,13 +292,14 @@ impl Reader {
     async fn direct(&self, from: u64, count: u64, bytes: usize) -> Result<Batch, LogError> {
         let link = self.link()?;
         let generation = connected(link).await?;
-        let inbox = link.client.new_inbox();
+        let client = link.client();
+        let inbox = client.new_inbox();
         let refused = |e: &dyn std::fmt::Display| LogError::Refused(e.to_string());
-        let mut answers = link.client.subscribe(inbox.clone()).await.map_err(|e| refused(&e))?;
+        let mut answers = client.subscribe(inbox.clone()).await.map_err(|e| refused(&e))?;
         let request = json!({"seq": from, "batch": count, "max_bytes": bytes, "next_by_subj": ">"});
         let payload = Bytes::from(request.to_string());
         let subject = format!("$JS.API.DIRECT.GET.{}", self.name);
-        link.client.publish_with_reply(subject, inbox, payload).await.map_err(|e| refused(&e))?;
+        client.publish_with_reply(subject, inbox, payload).await.map_err(|e| refused(&e))?;
         let mut messages: Vec<Message> = Vec::new();
         let lost = link.lost(generation);
         tokio::pin!(lost);
@@ -302,7 +310,7 @@ impl Reader {
                 answer = timeout(DEADLINE, answers.next()) => answer.map_err(|_| LogError::TimedOut)?,
                 () = &mut lost => return Ok(self.lost_over(messages, from, count)),
             };
-            let answer = answer.ok_or(LogError::NotConnected)?;
+            let Some(answer) = answer else { return Ok(self.lost_over(messages, from, count)) };
             match annotated(&answer) {
                 Some(message) => messages.push(message),
                 None if ended(&answer)? => return Ok(Batch { messages, lost: false }),

@@ -6,7 +6,7 @@
 //! any other way.
 
 use async_nats::header::HeaderName;
-use async_nats::{HeaderMap, StatusCode, Subject};
+use async_nats::{HeaderMap, HeaderValue, StatusCode, Subject};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -117,7 +117,9 @@ fn parse(block: &[u8]) -> Option<HeaderMap> {
         while let Some(more) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
             value.push_str(more);
         }
-        headers.append(name, value.trim_end());
+        // Over which the client dies.
+        let value: HeaderValue = value.trim_end().parse().ok()?;
+        headers.append(name, value);
     }
     Some(headers)
 }
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_the_client_library_can_not_read_is_known() {
-        let broken: [&[u8]; 7] = [
+        let broken: [&[u8]; 8] = [
             b"NATS/1.0\r\nSse-Event: a\nb\r\n\r\n",
             b"NATS/1.0\r\nX: \xff\r\n\r\n",
             b"NATS/1.0\r\nno colon\r\n\r\n",
@@ -144,6 +146,7 @@ mod tests {
             // The server cuts it, and its own header becomes the status.
             b"NATS/1.0 500",
             b"hello",
+            b"NATS/1.0\r\nSse-Event: a\rb\r\n\r\n",
         ];
         for headers in broken {
             let read = stored("sse.t.all", headers);
