@@ -80,7 +80,21 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file)
             .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
-        let (spec, unknown) = parse(&text)?;
+        Self::parse(&text, secrets_dir, name, generation)
+    }
+
+    /// Reads and checks the text of the file.
+    ///
+    /// # Errors
+    ///
+    /// When it has a value of a wrong type, or a value that is not allowed.
+    pub fn parse(
+        text: &str,
+        secrets_dir: &Path,
+        name: GatewayName,
+        generation: u64,
+    ) -> Result<Self, ConfigError> {
+        let (spec, unknown) = parse(text)?;
         let mut errors = spec.validate();
         errors.extend(unusable_topics(&spec));
         if !errors.is_empty() {

@@ -50,11 +50,13 @@ pub struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// Encodes the block, with one allocation.
+    /// Encodes the block: its bytes are allocated once, and shared by all who get it.
     #[must_use]
     pub fn encode(&self) -> Frame {
         let lines = 1 + self.data.bytes().filter(|b| matches!(b, b'\r' | b'\n')).count();
-        let fixed = 64 + self.event.map_or(0, |e| e.0.len());
+        // Id (38), retry (18), the name of `event` (8) and the last line end are 65 bytes at most. With
+        // some to spare the buffer is never full, so that `Bytes` counts its owners from the start.
+        let fixed = 72 + self.event.map_or(0, |e| e.0.len());
         let mut out = Vec::with_capacity(fixed + self.data.len() + lines * "data: \n".len());
         if let Some(id) = self.id {
             write_display(&mut out, format_args!("id: {id}\n"));

@@ -1,0 +1,44 @@
+//! What strangers send, against what must hold for it whatever it is.
+//!
+//! Each target takes bytes and panics when a promise is broken. `cargo test` runs it with the seeds in
+//! `corpus` and with a bounded number of random changes of them; `make fuzz` runs it with libFuzzer, which
+//! sees what code an input reaches. An input that was found goes into `corpus`, and so is never forgotten.
+
+#![cfg_attr(fuzzing, no_main)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a panic here is a failed test")]
+
+#[cfg(not(fuzzing))]
+mod bounded;
+mod config;
+mod control;
+mod cursor;
+mod encoder;
+mod event;
+#[path = "../wire/parsers.rs"]
+mod parsers;
+#[path = "../wire/script.rs"]
+mod script;
+mod subject;
+
+/// A name, and what takes the bytes.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 6] = [
+    ("encoder", encoder::check),
+    ("cursor", cursor::check),
+    ("subject", subject::check),
+    ("control", control::check),
+    ("event", event::check),
+    ("config", config::check),
+];
+
+fn target(name: &str) -> fn(&[u8]) {
+    let target = TARGETS.iter().find(|(known, _)| *known == name);
+    target.unwrap_or_else(|| panic!("FUZZ_TARGET is {name:?}, which is none of {TARGETS:?}")).1
+}
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    static CHECK: std::sync::OnceLock<fn(&[u8])> = std::sync::OnceLock::new();
+    CHECK.get_or_init(|| target(&std::env::var("FUZZ_TARGET").unwrap_or_default()))(input);
+});
