@@ -25,7 +25,7 @@ check: ## What takes a minute of that: formatting, lints, unit tests
 	cargo test --locked --workspace --exclude sse-tests
 
 fuzz: ## What strangers send, found by coverage: TARGET=all SECONDS=60 for each
-	@gateway/tests/fuzz/fuzz.sh "$(or $(TARGET),all)" "$(or $(SECONDS),60)"
+	@gateway/fuzz/run.sh "$(or $(TARGET),all)" "$(or $(SECONDS),60)"
 
 build: ## The binaries, for development
 	cargo build --locked --workspace --bins

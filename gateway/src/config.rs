@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sse_crds::delivery::OverflowPolicy;
 use sse_crds::{FieldError, SseGatewaySpec};
 
-use crate::subject::Pattern;
+use crate::subject::{Pattern, Token};
 
 /// A configuration that passed every check.
 #[derive(Clone, Debug)]
@@ -97,6 +97,7 @@ impl Config {
         let (spec, unknown) = parse(text)?;
         let mut errors = spec.validate();
         errors.extend(unusable_topics(&spec));
+        errors.extend(unusable_tenant(&spec));
         if !errors.is_empty() {
             return Err(ConfigError::Fields(errors));
         }
@@ -133,6 +134,13 @@ fn unusable_topics(spec: &SseGatewaySpec) -> Vec<FieldError> {
     };
     let public = unusable("topics.public", &spec.topics.public);
     public.into_iter().chain(unusable("topics.autoJoin", &spec.topics.auto_join)).collect()
+}
+
+/// A tenant that is too long when encoded: no credential could ever have it.
+fn unusable_tenant(spec: &SseGatewaySpec) -> Option<FieldError> {
+    let tenant = Some(&spec.auth.default_tenant).filter(|tenant| !tenant.is_empty())?;
+    let error = Token::encode(tenant).err()?;
+    Some(FieldError { field: "auth.defaultTenant".into(), message: error.to_string() })
 }
 
 fn parse(text: &str) -> Result<(SseGatewaySpec, Vec<String>), ConfigError> {
@@ -202,6 +210,18 @@ auth:
     fn unknown_fields_are_collected() {
         let (_, unknown) = parse(&format!("{GOOD}\nstream: {{heartbeat: 5}}")).expect("a good file");
         assert_eq!(unknown, ["stream.heartbeat"]);
+    }
+
+    #[test]
+    fn a_default_tenant_that_is_too_long_when_encoded_is_refused() {
+        let name = || GatewayName { namespace: "default".into(), name: "gateway".into() };
+        let config = |tenant: &str| {
+            let text = GOOD.replace("auth:", &format!("auth:\n  defaultTenant: '{tenant}'"));
+            Config::parse(&text, Path::new("."), name(), 0)
+        };
+        assert!(config(&"é".repeat(21)).is_ok());
+        let error = config(&"é".repeat(22)).expect_err("132 bytes").to_string();
+        assert!(error.starts_with("auth.defaultTenant: "), "{error}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! A [`Frame`] can only be made here, is whole, and is encoded once for all its receivers. Field
 //! values that could break the framing do not get this far: [`Field`] refuses CR, LF and NUL.
+//!
+//! Its tests are in `tests/wire`: golden bytes, what other parsers read, what a frame costs.
 
 use bytes::Bytes;
 
@@ -145,71 +147,4 @@ fn split_lines(text: &str) -> impl Iterator<Item = &str> {
         rest = Some(&text[end..]);
         Some(&text[..at])
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::cursor::Epoch;
-
-    /// A parser by the letter of the standard, for one block: (type, data, id).
-    fn parse(frame: &Frame) -> Vec<(String, String, Option<String>)> {
-        let text =
-            std::str::from_utf8(frame.as_bytes()).expect("UTF-8").replace("\r\n", "\n").replace('\r', "\n");
-        let (mut events, mut data, mut event, mut id) = (vec![], String::new(), String::new(), None);
-        for line in text.split('\n') {
-            if line.is_empty() {
-                if !data.is_empty() {
-                    data.pop();
-                    let name = if event.is_empty() { "message".into() } else { std::mem::take(&mut event) };
-                    events.push((name, std::mem::take(&mut data), id.clone()));
-                }
-                event.clear();
-                continue;
-            }
-            let (name, value) = line.split_once(':').unwrap_or((line, ""));
-            let value = value.strip_prefix(' ').unwrap_or(value);
-            match name {
-                "event" => event = value.into(),
-                "data" => data.extend([value, "\n"]),
-                "id" => id = Some(value.into()),
-                _ => {}
-            }
-        }
-        events
-    }
-
-    #[test]
-    fn golden_bytes() {
-        let id = Some(Cursor::new(Epoch(0x6f1c_2a9b), 1042));
-        let block =
-            Block { id, event: Field::new("order.shipped"), retry: Some(3000), data: "{\"orderId\":42}" };
-        let expected = "id: 6f1c2a9b-1042\nevent: order.shipped\nretry: 3000\ndata: {\"orderId\":42}\n\n";
-        assert_eq!(block.encode().as_bytes(), expected.as_bytes());
-        let hard = Block { id: None, event: None, retry: None, data: " a\r\nb\rc\n\n:d" };
-        assert_eq!(hard.encode().as_bytes(), b"data:  a\ndata: b\ndata: c\ndata: \ndata: :d\n\n");
-        let empty = Block { id: None, event: None, retry: None, data: "" };
-        assert_eq!(empty.encode().as_bytes(), b"data: \n\n");
-        assert_eq!(reset(Reset::Epoch).as_bytes(), b"event: reset\ndata: {\"reason\":\"epoch\"}\n\n");
-        assert_eq!(position(Cursor::new(Epoch(1), 7)).as_bytes(), b"id: 00000001-7\n\n");
-    }
-
-    #[test]
-    fn a_field_holds_one_line() {
-        for bad in ["a\nb", "a\rb", "a\0b"] {
-            assert_eq!(Field::new(bad), None);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_is_published_is_one_event_with_that_data(data in "(\\PC|\r|\n| |:|\0){0,60}", name in "[^\r\n\0]{1,20}") {
-            let id = Cursor::new(Epoch(1), 2);
-            let frame = Block { id: Some(id), event: Field::new(&name), retry: None, data: &data }.encode();
-            let lines = data.replace("\r\n", "\n").replace('\r', "\n");
-            prop_assert_eq!(parse(&frame), vec![(name, lines, Some(id.to_string()))]);
-        }
-    }
 }

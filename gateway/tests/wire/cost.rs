@@ -24,7 +24,7 @@ fn an_encoder_allocates_the_bytes_and_the_count_of_their_owners() {
     let long = "x".repeat(300);
     let names = ["x", "order.shipped", long.as_str()].map(|name| Field::new(name).expect("a name"));
     let payloads =
-        ["".to_owned(), "x".repeat(16_384), "\n".repeat(999), "\r\n".repeat(999), "é\r".repeat(99)];
+        [String::new(), "x".repeat(16_384), "\n".repeat(999), "\r\n".repeat(999), "é\r".repeat(99)];
     for data in &payloads {
         for id in [None, Some(Cursor::new(Epoch(0), 0)), Some(longest)] {
             for event in [None, Some(names[0]), Some(names[1]), Some(names[2])] {

@@ -3,20 +3,22 @@
 //! Each target takes bytes and panics when a promise is broken. `cargo test` runs it with the seeds in
 //! `corpus` and with a bounded number of random changes of them; `make fuzz` runs it with libFuzzer, which
 //! sees what code an input reaches. An input that was found goes into `corpus`, and so is never forgotten.
+//!
+//! Without libFuzzer the binary runs a target with the inputs of some files: `sse-fuzz TARGET FILE…`.
 
 #![cfg_attr(fuzzing, no_main)]
-#![expect(clippy::expect_used, clippy::panic, reason = "a panic here is a failed test")]
+#![expect(clippy::expect_used, reason = "a panic here is a broken promise")]
 
-#[cfg(not(fuzzing))]
+#[cfg(test)]
 mod bounded;
 mod config;
 mod control;
 mod cursor;
 mod encoder;
 mod event;
-#[path = "../wire/parsers.rs"]
+#[path = "../../tests/wire/parsers.rs"]
 mod parsers;
-#[path = "../wire/script.rs"]
+#[path = "../../tests/wire/script.rs"]
 mod script;
 mod subject;
 
@@ -33,8 +35,17 @@ const TARGETS: [Target; 6] = [
 ];
 
 fn target(name: &str) -> fn(&[u8]) {
-    let target = TARGETS.iter().find(|(known, _)| *known == name);
-    target.unwrap_or_else(|| panic!("FUZZ_TARGET is {name:?}, which is none of {TARGETS:?}")).1
+    TARGETS.iter().find(|(known, _)| *known == name).expect("the name of a target").1
+}
+
+#[cfg(not(fuzzing))]
+fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let check = target(&args.next().unwrap_or_default());
+    args.try_for_each(|file| {
+        check(&std::fs::read(file)?);
+        Ok(())
+    })
 }
 
 #[cfg(fuzzing)]

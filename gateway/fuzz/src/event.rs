@@ -43,7 +43,7 @@ fn message(input: &[u8]) -> Message {
 }
 
 fn rules(input: &[u8]) -> Rules {
-    let default = if input.len() % 2 == 0 { "message" } else { "note" };
+    let default = if input.len().is_multiple_of(2) { "message" } else { "note" };
     let (prefix, max_payload) = ("sse".into(), 1000);
     Rules { prefix, default_event_type: default.into(), max_payload, platform: false, ids: true }
 }

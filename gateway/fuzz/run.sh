@@ -1,35 +1,34 @@
 #!/usr/bin/env bash
-# fuzz.sh TARGET|all SECONDS: the targets of this folder with libFuzzer, each for that long.
+# run.sh TARGET|all SECONDS: the targets with libFuzzer, each for that long.
 # The stable compiler is enough: LLVM's coverage pass is in it, and libFuzzer comes as source in a crate.
 set -euo pipefail
 fuzz=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cd "$fuzz/../../.."
-# shellcheck source=../../../tests/cluster/lib.sh
+cd "$fuzz/../.."
+# shellcheck source=../../tests/cluster/lib.sh
 . tests/cluster/lib.sh
 
 if ! command -v c++ >/dev/null; then
   ((EUID == 0)) || die "needs a C++ compiler: g++"
-  { apt-get install -y --no-install-recommends g++ || { apt-get update && apt-get install -y --no-install-recommends g++; }; } >&2
+  install() { apt-get install -y --no-install-recommends g++ >&2; }
+  install || { apt-get update >&2 && install; }
 fi
 
 targets=("$1")
-[[ $1 != all ]] || mapfile -t targets < <(cd "$fuzz/corpus" && ls)
+[[ $1 != all ]] || mapfile -t targets < <(ls "$fuzz/corpus")
 out=$PWD/target/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')
 coverage=(-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares)
-export RUSTFLAGS="--cfg fuzzing ${coverage[*]}"
-# Not a release: its checks of overflow are wanted.
-export CARGO_PROFILE_DEV_OPT_LEVEL=1
-run() { cargo test --quiet --locked --target "$host" --target-dir "$out" -p sse-gateway --test fuzz "$@"; }
-
 say "building with coverage"
-run --no-run
+# Not a release: its checks of overflow are wanted.
+RUSTFLAGS="--cfg fuzzing ${coverage[*]}" CARGO_PROFILE_DEV_OPT_LEVEL=1 \
+  cargo build --quiet --locked --target "$host" --target-dir "$out" -p sse-fuzz
+
 for target in "${targets[@]}"; do
   [[ -d $fuzz/corpus/$target ]] || die "there is no target $target"
   mkdir -p "$out/corpus/$target" "$out/found/$target"
   say "$target, for $2 s"
-  FUZZ_TARGET=$target run -- -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -max_len=4096 -print_final_stats=1 \
-    -verbosity=0 -artifact_prefix="$out/found/$target/" "$out/corpus/$target" "$fuzz/corpus/$target" ||
+  FUZZ_TARGET=$target "$out/$host/debug/sse-fuzz" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -max_len=4096 \
+    -verbosity=0 -print_funcs=0 -print_final_stats=1 -artifact_prefix="$out/found/$target/" "$out/corpus/$target" "$fuzz/corpus/$target" ||
     die "$target: a promise is broken by the input in $out/found/$target; mend it, and keep the input in $fuzz/corpus/$target"
 done

@@ -13,7 +13,7 @@ use crate::target;
 type Edit = (Index, usize, Vec<u8>);
 
 fn seeds(name: &str) -> Vec<Vec<u8>> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
     let files = std::fs::read_dir(&dir).expect("a folder of seeds");
     let seeds: Vec<_> =
         files.map(|file| std::fs::read(file.expect("a seed").path()).expect("a seed")).collect();
