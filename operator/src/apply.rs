@@ -18,7 +18,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::info;
 
+use crate::memory::Key;
 use crate::plan::{self, Children};
+use crate::rollouts::{self, Cause};
 
 /// Owner of every field that the operator sets.
 pub const FIELD_MANAGER: &str = "sse-operator";
@@ -36,6 +38,17 @@ pub enum Error {
     Api { kind: String, namespace: String, name: String, action: &'static str, source: kube::Error },
 }
 
+impl Error {
+    /// Whether it is because the namespace is being deleted, with everything in it.
+    #[must_use]
+    pub fn is_of_a_namespace_that_goes(&self) -> bool {
+        let Self::Api { source: kube::Error::Api(status), .. } = self else { return false };
+        let Some(details) = &status.details else { return false };
+        let terminating = details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating");
+        terminating || (status.is_not_found() && details.kind == "namespaces")
+    }
+}
+
 /// The gateway whose children are applied.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner<'a> {
@@ -45,6 +58,11 @@ pub struct Owner<'a> {
 }
 
 impl Owner<'_> {
+    #[must_use]
+    pub fn key(&self) -> Key {
+        (self.namespace.to_owned(), self.name.to_owned())
+    }
+
     /// Whether the gateway controls the object with this metadata.
     #[must_use]
     pub fn controls(&self, meta: &ObjectMeta) -> bool {
@@ -53,28 +71,36 @@ impl Owner<'_> {
     }
 }
 
-/// Applies all children, the Deployment last: its pods need the others. Returns it as it now is.
+/// Applies all children, the Deployment last: its pods need the others. It is left as it is when `admit`
+/// does not want it changed for this cause. Returns it as it now is, and whether it was left.
 ///
 /// # Errors
 ///
 /// At the first child that belongs to someone else or that the API server refuses.
-pub async fn children(client: &Client, owner: Owner<'_>, plan: &mut Children) -> Result<Deployment, Error> {
-    child(client, owner, &mut plan.service_account, |_, _| {}).await?;
-    child(client, owner, &mut plan.config_map, |_, _| {}).await?;
-    child(client, owner, &mut plan.service, |_, _| {}).await?;
-    if let Some(first) = plan.first_replicas {
-        let live = live(&api::<Deployment>(client, owner), owner, owner.name).await?;
-        match live {
-            None => set_replicas(&mut plan.deployment, first),
-            Some(live) => hand_over_replicas(client, owner, &live).await?,
-        }
-    }
+pub async fn children(
+    client: &Client,
+    owner: Owner<'_>,
+    plan: &mut Children,
+    admit: impl FnOnce(Cause) -> bool,
+) -> Result<(Deployment, bool), Error> {
+    child(client, owner, &mut plan.service_account).await?;
+    child(client, owner, &mut plan.config_map).await?;
+    child(client, owner, &mut plan.service).await?;
+    let live = live(&api::<Deployment>(client, owner), owner, owner.name).await?;
+    let meta = live.as_ref().map(Resource::meta);
     let (hash, generation) = (plan.config_hash.as_str(), plan.generation);
-    child(client, owner, &mut plan.deployment, |live, deployment| {
-        let since = live.and_then(|meta| plan::generation_of(meta, hash)).unwrap_or(generation);
-        plan::set_generation(deployment, hash, since);
-    })
-    .await
+    let since = meta.and_then(|meta| plan::generation_of(meta, hash)).unwrap_or(generation);
+    plan::set_generation(&mut plan.deployment, hash, since);
+    rollouts::sign(&mut plan.deployment, generation);
+    let admitted = admit(rollouts::cause(meta, &plan.deployment));
+    let uid = meta.and_then(|meta| meta.uid.clone());
+    match (live, plan.first_replicas) {
+        (Some(live), _) if !admitted => return Ok((live, true)),
+        (None, Some(first)) => set_replicas(&mut plan.deployment, first),
+        (Some(live), Some(_)) => hand_over_replicas(client, owner, &live).await?,
+        (_, None) => {}
+    }
+    Ok((write(client, owner, &mut plan.deployment, uid).await?, false))
 }
 
 fn set_replicas(deployment: &mut Deployment, replicas: i32) {
@@ -83,12 +109,25 @@ fn set_replicas(deployment: &mut Deployment, replicas: i32) {
     }
 }
 
-/// Applies one child, after `adapt` had a look at what there is of it.
-async fn child<K>(
+/// Applies one child.
+async fn child<K>(client: &Client, owner: Owner<'_>, planned: &mut K) -> Result<K, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    let live = live(&api::<PartialObjectMeta<K>>(client, owner), owner, &planned.name_any()).await?;
+    write(client, owner, planned, live.and_then(|live| live.uid())).await
+}
+
+/// Writes a child over the one of that uid, or where there is none.
+async fn write<K>(
     client: &Client,
     owner: Owner<'_>,
     planned: &mut K,
-    adapt: impl FnOnce(Option<&ObjectMeta>, &mut K),
+    over: Option<String>,
 ) -> Result<K, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -98,12 +137,10 @@ where
         + DeserializeOwned,
 {
     let name = planned.name_any();
-    let live = live(&api::<PartialObjectMeta<K>>(client, owner), owner, &name).await?;
-    adapt(live.as_ref().map(Resource::meta), planned);
     let mut params = PatchParams::apply(FIELD_MANAGER);
-    if let Some(live) = live {
+    if over.is_some() {
         // Bound to this very object: one that took its place since is refused.
-        planned.meta_mut().uid = live.uid();
+        planned.meta_mut().uid = over;
         params = params.force();
     }
     // Without force where there was nothing: an object that appeared since keeps its fields.

@@ -25,6 +25,18 @@ pub struct Arguments {
     #[arg(long, env, value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
 
+    /// Name of the Lease, in the operator's own namespace, by which of several operators one works.
+    #[arg(long, env, default_value = "sse-operator", value_parser = NonEmptyStringValueParser::new())]
+    pub lease_name: String,
+
+    /// Name of the operator's pod, by which the Lease tells who holds it.
+    #[arg(long, env, default_value = "sse-operator")]
+    pub pod_name: String,
+
+    /// Most gateways whose pods are replaced at once because of a new default image or a new operator.
+    #[arg(long, env, default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_concurrent_rollouts: u16,
+
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, env, default_value = "[::]:8080")]
     pub listen: SocketAddr,
@@ -93,5 +105,7 @@ mod tests {
         assert_eq!(run.gateway_image_pull_policy, PullPolicy::IfNotPresent);
         assert_eq!(run.watch_namespaces, ["a", "b"]);
         assert_eq!(run.listen.port(), 8080);
+        assert_eq!((run.lease_name.as_str(), run.max_concurrent_rollouts), ("sse-operator", 1));
+        assert!(parse(&["--gateway-image", "i", "--max-concurrent-rollouts", "0"]).is_err());
     }
 }

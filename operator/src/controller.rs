@@ -8,21 +8,25 @@ use std::fmt::Debug;
 use std::future::ready;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use futures::stream::select_all;
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use kube::api::{Api, PartialObjectMeta};
 use kube::core::DeserializeGuard;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Config, Controller, Predicate, WatchStreamExt, controller, predicates, reflector};
-use kube::{Client, CustomResourceExt, Resource};
+use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use sse_crds::SseGateway;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::cache::{self, Writers};
 use crate::health::Readiness;
 use crate::notice::chain;
 use crate::plan::MANAGED_BY;
@@ -56,7 +60,8 @@ impl Scope {
         names.into_iter().map(|name| Self::Namespace(name.to_owned())).collect()
     }
 
-    fn api<K>(&self, client: Client) -> Api<K>
+    /// Objects of a kind in the scope.
+    pub fn api<K>(&self, client: Client) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -79,33 +84,41 @@ impl std::fmt::Display for Scope {
 /// Reconciles until `stop`, then finishes what was begun.
 pub async fn run(
     context: Arc<Context>,
-    scopes: Vec<Scope>,
+    scopes: Vec<(Scope, Writers)>,
     readiness: Arc<Readiness>,
     stop: CancellationToken,
 ) {
-    let controllers = scopes.into_iter().map(|scope| one(&context, &scope, &readiness, &stop).boxed());
-    select_all(controllers)
-        .for_each(|outcome| {
-            match outcome {
-                Ok((gateway, action)) => debug!(%gateway, ?action, "Reconciled."),
-                Err(controller::Error::ObjectNotFound(gone)) => {
-                    context.memory.forget(&(gone.namespace.clone().unwrap_or_default(), gone.name.clone()));
-                }
-                // Told in full, with the time of the retry, where it happened.
-                Err(controller::Error::ReconcilerFailed(..)) => {}
-                Err(error) => warn!(error = chain(&error), "The controller stumbled."),
+    let (mut controllers, mut pods) = (Vec::new(), Vec::new());
+    for (scope, writers) in scopes {
+        pods.push(follow_pods(&context, &scope, writers.pods));
+        controllers.push(one(&context, &scope, writers.deployments, &readiness, &stop).boxed());
+    }
+    let looks = select_all(controllers).for_each(|outcome| {
+        match outcome {
+            Ok((gateway, action)) => debug!(%gateway, ?action, "Reconciled."),
+            Err(controller::Error::ObjectNotFound(gone)) => {
+                let key = (gone.namespace.clone().unwrap_or_default(), gone.name.clone());
+                context.memory.forget(&key);
+                context.changes.forget(&key);
             }
-            ready(())
-        })
-        .await;
+            // Told in full, with the time of the retry, where it happened.
+            Err(controller::Error::ReconcilerFailed(..)) => {}
+            Err(error) => warn!(error = chain(&error), "The controller stumbled."),
+        }
+        ready(())
+    });
+    tokio::select! {
+        () = looks => {}
+        _ = join_all(pods) => {}
+    }
 }
 
-type Outcome =
-    Result<(reflector::ObjectRef<Watched>, controller::Action), controller::Error<Error, watcher::Error>>;
+type Outcome = Result<(ObjectRef<Watched>, controller::Action), controller::Error<Error, watcher::Error>>;
 
 fn one(
     context: &Arc<Context>,
     scope: &Scope,
+    deployments: Writer<Deployment>,
     readiness: &Arc<Readiness>,
     stop: &CancellationToken,
 ) -> impl Stream<Item = Outcome> + Send + use<> {
@@ -114,7 +127,7 @@ fn one(
     // The pause comes after the decoding, because each try begins with an event that is no object, and
     // would count as a success.
     let gateways = watcher(scope.api::<Watched>(client.clone()), watcher::Config::default())
-        .inspect(observe(scope.to_string(), readiness.clone()))
+        .inspect(warn_when_broken("SseGateway"))
         .reflect(writer)
         .applied_objects()
         .default_backoff()
@@ -124,18 +137,19 @@ fn one(
         );
     Controller::for_stream(unbroken(gateways), reader)
         .with_config(Config::default().concurrency(AT_ONCE))
-        .owns_stream(children::<Deployment>(client, scope))
-        .owns_stream(children::<Service>(client, scope))
-        .owns_stream(children::<ServiceAccount>(client, scope))
-        .owns_stream(children::<ConfigMap>(client, scope))
+        .owns_stream(known_deployments(context, scope, deployments, readiness))
+        .owns_stream(children::<Service>(context, scope, readiness))
+        .owns_stream(children::<ServiceAccount>(context, scope, readiness))
+        .owns_stream(children::<ConfigMap>(context, scope, readiness))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile, |object, error, context| retry(&object, error, &context), context.clone())
 }
 
 /// Every change of our children of one kind.
 fn children<K>(
-    client: &Client,
+    context: &Context,
     scope: &Scope,
+    readiness: &Arc<Readiness>,
 ) -> impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + use<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -145,16 +159,82 @@ where
         + Send
         + 'static,
 {
-    let ours = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
-    let changes = watcher(scope.api::<PartialObjectMeta<K>>(client.clone()), ours)
-        .inspect(|event| {
-            if let Err(error) = event {
-                warn!(kind = %K::kind(&()), error = broken(error), "A watch broke and is taken up again.");
-            }
-        })
+    let changes = watcher(scope.api::<PartialObjectMeta<K>>(context.client.clone()), ours())
+        .inspect(tell_refusal(&K::kind(&()), scope, readiness))
+        .inspect(context.changes.of(|_: &PartialObjectMeta<K>| false))
         .touched_objects()
         .default_backoff();
     unbroken(changes)
+}
+
+/// The same of the Deployments, which are kept with their status.
+fn known_deployments(
+    context: &Context,
+    scope: &Scope,
+    writer: Writer<Deployment>,
+    readiness: &Arc<Readiness>,
+) -> impl Stream<Item = Result<Deployment, watcher::Error>> + Send + use<> {
+    let known = writer.as_reader();
+    let only_progress = move |now: &Deployment| {
+        let before = known.get(&ObjectRef::from_obj(now));
+        before.is_some_and(|before| cache::differ_in_status_alone(&before, now))
+    };
+    let changes = watcher(scope.api::<Deployment>(context.client.clone()), ours())
+        .modify(cache::trim_deployment)
+        .inspect(tell_refusal("Deployment", scope, readiness))
+        .inspect(context.changes.of(only_progress))
+        .reflect(writer)
+        .touched_objects()
+        .default_backoff();
+    unbroken(changes)
+}
+
+/// Keeps the pods known. They lead to no look: the gateway is asked at its own pace.
+fn follow_pods(
+    context: &Context,
+    scope: &Scope,
+    writer: Writer<Pod>,
+) -> impl Future<Output = ()> + Send + use<> {
+    let selected = watcher::Config::default().labels(cache::PODS);
+    watcher(scope.api::<Pod>(context.client.clone()), selected)
+        .modify(cache::trim_pod)
+        .inspect(warn_when_broken("Pod"))
+        .reflect(writer)
+        .default_backoff()
+        .for_each(|_| ready(()))
+}
+
+fn ours() -> watcher::Config {
+    watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"))
+}
+
+/// Follows a watch of children in the operator's readiness: without them it can not work.
+fn tell_refusal<K>(
+    kind: &str,
+    scope: &Scope,
+    readiness: &Arc<Readiness>,
+) -> impl FnMut(&watcher::Result<Event<K>>) + use<K> {
+    let (about, readiness) = (format!("{kind}s in {scope}"), readiness.clone());
+    let mut warn = warn_when_broken(kind);
+    move |event| {
+        match event {
+            Ok(Event::InitDone) => readiness.set(&about, None),
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) => {
+                readiness.set(&about, Some(format!("{about} can not be listed: {}", status.message)));
+            }
+            _ => {}
+        }
+        warn(event);
+    }
+}
+
+fn warn_when_broken<K>(kind: &str) -> impl FnMut(&watcher::Result<Event<K>>) + use<K> {
+    let kind = kind.to_owned();
+    move |event| {
+        if let Err(error) = event {
+            warn!(kind, error = broken(error), "A watch broke and is taken up again.");
+        }
+    }
 }
 
 /// A watch without its errors, which it has logged and paused for by itself: the controller would
@@ -165,20 +245,6 @@ fn unbroken<K>(
     watch.filter(|item| ready(item.is_ok()))
 }
 
-/// Follows the watch of the gateways in the operator's readiness.
-fn observe<K>(scope: String, readiness: Arc<Readiness>) -> impl FnMut(&watcher::Result<Event<K>>) {
-    move |event| match event {
-        Ok(Event::InitDone) => readiness.listed(&scope),
-        Ok(_) => {}
-        Err(error) => {
-            warn!(scope, error = broken(error), "The watch of SseGateways broke and is taken up again.");
-            if let watcher::Error::InitialListFailed(error) = error {
-                readiness.failed(&scope, unlisted(&scope, error));
-            }
-        }
-    }
-}
-
 /// Why a watch broke, without the whole answer that kube prints.
 fn broken(error: &watcher::Error) -> String {
     match error {
@@ -186,19 +252,6 @@ fn broken(error: &watcher::Error) -> String {
         watcher::Error::WatchStartFailed(cause) | watcher::Error::WatchFailed(cause) => chain(cause),
         watcher::Error::WatchError(status) => status.message.clone(),
         watcher::Error::NoResourceVersion => error.to_string(),
-    }
-}
-
-/// Why the gateways of a scope can not be listed.
-fn unlisted(scope: &str, error: &kube::Error) -> String {
-    let name = SseGateway::crd_name();
-    match error {
-        kube::Error::Api(status) if status.is_not_found() => {
-            format!(
-                "CustomResourceDefinition {name} is not installed: apply the output of `sse-operator crd`"
-            )
-        }
-        error => format!("SseGateways in {scope} can not be listed: {}", chain(error)),
     }
 }
 
@@ -212,17 +265,5 @@ mod tests {
         assert_eq!(Scope::of(&[String::new()]), [Scope::Cluster]);
         let names = [" b".to_owned(), "a".to_owned(), "b".to_owned()];
         assert_eq!(Scope::of(&names), [Scope::Namespace("a".into()), Scope::Namespace("b".into())]);
-    }
-
-    #[test]
-    fn a_missing_definition_is_named_and_a_missing_right_is_told() {
-        let status = |reason: &str| kube::core::Status::failure("cannot list ssegateways", reason).boxed();
-        let missing = unlisted("all namespaces", &kube::Error::Api(status("NotFound")));
-        assert!(
-            missing.contains("CustomResourceDefinition ssegateways.ssegateway.io is not installed"),
-            "{missing}"
-        );
-        let forbidden = unlisted("namespace a", &kube::Error::Api(status("Forbidden")));
-        assert_eq!(forbidden, "SseGateways in namespace a can not be listed: cannot list ssegateways");
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -15,42 +17,47 @@ use tracing::warn;
 
 use crate::metrics::Metrics;
 
-/// Whether the operator sees the gateways that it is to care for: ready once every scope that it
-/// watches was listed.
+/// Whether the operator can care for the gateways, now or as soon as it leads: ready once every scope
+/// that it watches could be listed, and as long as nothing that it needs is refused.
 #[derive(Debug)]
-pub struct Readiness(Mutex<BTreeMap<String, Option<String>>>);
+pub struct Readiness {
+    /// By what it is about.
+    problems: Mutex<BTreeMap<String, Option<String>>>,
+    leads: AtomicBool,
+}
 
 impl Readiness {
-    /// Not ready, until [`Self::listed`] was called for each scope.
+    /// Not ready, until each scope was said to have no problem.
     #[must_use]
     pub fn waiting_for(scopes: impl IntoIterator<Item = String>) -> Self {
         let waiting = |scope: String| {
             let why = format!("SseGateways in {scope} were not listed yet");
             (scope, Some(why))
         };
-        Self(Mutex::new(scopes.into_iter().map(waiting).collect()))
+        let problems = Mutex::new(scopes.into_iter().map(waiting).collect());
+        Self { problems, leads: AtomicBool::new(false) }
     }
 
-    /// The gateways of the scope were listed.
-    pub fn listed(&self, scope: &str) {
-        self.set(scope, None);
+    /// Tells a problem with what is called `about`, or that it has none.
+    pub fn set(&self, about: &str, problem: Option<String>) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.insert(about.to_owned(), problem);
     }
 
-    /// The gateways of the scope can not be listed, and why.
-    pub fn failed(&self, scope: &str, why: String) {
-        self.set(scope, Some(why));
-    }
-
-    fn set(&self, scope: &str, state: Option<String>) {
-        let mut scopes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        scopes.insert(scope.to_owned(), state);
+    /// This operator is the one that works.
+    pub fn leads(&self) {
+        self.leads.store(true, Relaxed);
     }
 
     /// What keeps the operator from being ready; nothing if it is.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let scopes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        scopes.values().flatten().cloned().collect()
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.values().flatten().cloned().collect()
+    }
+
+    fn role(&self) -> &'static str {
+        if self.leads.load(Relaxed) { "leader" } else { "follower, ready to take over" }
     }
 }
 
@@ -93,7 +100,7 @@ fn router(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
 fn ready(readiness: &Readiness) -> impl IntoResponse + use<> {
     let problems = readiness.problems();
     if problems.is_empty() {
-        return (StatusCode::OK, "ok\n".to_owned());
+        return (StatusCode::OK, format!("ok: {}\n", readiness.role()));
     }
     (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", problems.join("\n")))
 }
@@ -113,10 +120,10 @@ mod tests {
     fn it_is_ready_when_every_scope_was_listed() {
         let readiness = Readiness::waiting_for(["a".to_owned(), "b".to_owned()]);
         assert_eq!(readiness.problems().len(), 2);
-        readiness.listed("a");
-        readiness.failed("b", "the CustomResourceDefinition is missing".into());
+        readiness.set("a", None);
+        readiness.set("b", Some("the CustomResourceDefinition is missing".into()));
         assert_eq!(readiness.problems(), ["the CustomResourceDefinition is missing"]);
-        readiness.listed("b");
+        readiness.set("b", None);
         assert!(readiness.problems().is_empty());
     }
 
@@ -138,8 +145,11 @@ mod tests {
         assert!(ask("/livez").await.starts_with("HTTP/1.1 200"));
         let waiting = ask("/readyz").await;
         assert!(waiting.starts_with("HTTP/1.1 503") && waiting.contains("were not listed yet"), "{waiting}");
-        readiness.listed("all namespaces");
-        assert!(ask("/readyz").await.starts_with("HTTP/1.1 200"));
+        readiness.set("all namespaces", None);
+        let follower = ask("/readyz").await;
+        assert!(follower.starts_with("HTTP/1.1 200") && follower.contains("ok: follower"), "{follower}");
+        readiness.leads();
+        assert!(ask("/readyz").await.contains("ok: leader"));
         assert!(ask("/metrics").await.contains("sse_operator_reconcile_errors_total 0"));
         stop.cancel();
         server.await.expect("served").expect("to the end");

@@ -2,7 +2,8 @@
 //!
 //! # Rights
 //!
-//! All of them are of one namespace where only some are watched; none is on Secrets.
+//! Those on the Lease are of the operator's own namespace; all others of the watched ones alone where
+//! only some are watched. None is on Secrets.
 //!
 //! | API group | Resource | Verbs | For |
 //! | --- | --- | --- | --- |
@@ -12,13 +13,17 @@
 //! | `apps` | `deployments` | get, list, watch, create, patch | the pods |
 //! | (core) | `services`, `serviceaccounts` | get, list, watch, create, patch | the other children |
 //! | (core) | `configmaps` | get, list, watch, create, patch, delete | configurations, of which old ones go |
-//! | (core) | `pods` | list | whom to ask for `/status` |
+//! | (core) | `pods` | list, watch | whom to ask for `/status` |
 //! | `events.k8s.io` | `events` | create | news |
+//! | `coordination.k8s.io` | `leases` | get, create, update | which of several operators works |
 
 mod apply;
 mod arguments;
+mod cache;
+mod changes;
 mod controller;
 mod health;
+mod lease;
 mod memory;
 mod metrics;
 mod notice;
@@ -26,6 +31,9 @@ mod observe;
 mod plan;
 mod probe;
 mod reconcile;
+mod requests;
+mod rollouts;
+mod scout;
 mod status;
 #[cfg(test)]
 mod stub;
@@ -37,29 +45,41 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use kube::Client;
+use kube::client::ClientBuilder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{Arguments, Command, LogFormat};
+use crate::cache::Cache;
 use crate::controller::Scope;
 use crate::health::Readiness;
+use crate::lease::{Candidate, Lost, Tenure};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::plan::Settings;
 use crate::probe::Prober;
 use crate::reconcile::Context;
+use crate::requests::Gate;
+use crate::rollouts::Rollouts;
 
-/// How long the reconciliations that run at SIGTERM may take to finish.
+/// How long the reconciliations that run at SIGTERM may take to finish. The Lease is held so long.
 const DRAIN: Duration = Duration::from_secs(10);
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Crd) => print_crd(),
-        None => tokio::runtime::Runtime::new()?.block_on(run(arguments)),
+        None => {
+            let runtime = tokio::runtime::Runtime::new()?;
+            let outcome = runtime.block_on(run(arguments));
+            // At once: who lost the Lease must not wait for anything.
+            runtime.shutdown_background();
+            outcome
+        }
     }
 }
 
@@ -70,46 +90,110 @@ fn print_crd() -> anyhow::Result<()> {
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     start_logs(&arguments)?;
-    let image = arguments.gateway_image.ok_or_else(|| anyhow!("--gateway-image is required"))?;
+    let image = arguments.gateway_image.clone().ok_or_else(|| anyhow!("--gateway-image is required"))?;
     let settings = Settings { image, image_pull_policy: arguments.gateway_image_pull_policy.into() };
     let scopes = Scope::of(&arguments.watch_namespaces);
     info!(version = env!("CARGO_PKG_VERSION"), ?settings, ?scopes, "Starting.");
 
-    let client = Client::try_default().await.context("no way to reach the API server")?;
     let metrics = Arc::<Metrics>::default();
+    let tenure = Arc::<Tenure>::default();
+    let client = connect(&metrics, &tenure).await.context("no way to reach the API server")?;
     let readiness = Arc::new(Readiness::waiting_for(scopes.iter().map(ToString::to_string)));
-    let context = Arc::new(Context {
-        client,
-        settings,
-        prober: Prober::new(),
-        metrics: metrics.clone(),
-        memory: Memory::default(),
-    });
-
-    let stop = CancellationToken::new();
-    let mut controller = tokio::spawn(controller::run(context, scopes, readiness.clone(), stop.clone()));
     let listener =
         health::bind(arguments.listen).await.with_context(|| format!("--listen {}", arguments.listen))?;
     let health_stop = CancellationToken::new();
-    let mut server = tokio::spawn(health::serve(listener, readiness, metrics, health_stop.clone()));
+    let mut server =
+        tokio::spawn(health::serve(listener, readiness.clone(), metrics.clone(), health_stop.clone()));
+    let scout =
+        AbortOnDropHandle::new(tokio::spawn(scout::run(client.clone(), scopes.clone(), readiness.clone())));
 
-    tokio::select! {
-        ended = &mut controller => return Err(anyhow!("the controller ended by itself: {ended:?}")),
+    let mut candidate = Candidate::new(client.clone(), &arguments.lease_name, &arguments.pod_name, tenure);
+    info!(identity = candidate.identity(), lease = arguments.lease_name, "Waiting for the Lease.");
+    let about = format!("lease {}", arguments.lease_name);
+    let leads = tokio::select! {
+        () = candidate.won(|problem| readiness.set(&about, problem)) => true,
         ended = &mut server => return Err(anyhow!("the health endpoints ended by themselves: {ended:?}")),
-        signal = terminated() => info!(signal = signal?, "Finishing what was begun."),
+        signal = terminated() => {
+            info!(signal = signal?, "Nothing was begun.");
+            false
+        }
+    };
+    if leads {
+        readiness.set(&about, None);
+        readiness.leads();
+        metrics.leads();
+        info!(identity = candidate.identity(), "Leading.");
+        let limit = usize::from(arguments.max_concurrent_rollouts);
+        let lead = lead(client, settings, scopes, limit, readiness, metrics, &mut candidate);
+        tokio::select! {
+            ended = lead => ended?,
+            ended = &mut server => return Err(anyhow!("the health endpoints ended by themselves: {ended:?}")),
+        }
     }
-    stop.cancel();
-    if timeout(DRAIN, controller).await.is_err() {
-        warn!(
-            seconds = DRAIN.as_secs(),
-            "Reconciliations still ran at the deadline; the next operator takes them up."
-        );
-    }
+    drop(scout);
     health_stop.cancel();
     // Only a client that never ends its request keeps it from stopping.
     let _ = timeout(Duration::from_secs(1), server).await;
     info!("Stopped.");
     Ok(())
+}
+
+/// A client whose every request is counted, and changes something only while the Lease is held.
+async fn connect(metrics: &Arc<Metrics>, tenure: &Arc<Tenure>) -> anyhow::Result<Client> {
+    let config = kube::Config::infer().await?;
+    let gate = Gate { tenure: tenure.clone(), metrics: metrics.clone() };
+    Ok(ClientBuilder::try_from(config)?.with_layer(&gate).build())
+}
+
+/// Works until it is told to stop; then finishes what it began, and hands the Lease over.
+async fn lead(
+    client: Client,
+    settings: Settings,
+    scopes: Vec<Scope>,
+    max_concurrent_rollouts: usize,
+    readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
+    candidate: &mut Candidate,
+) -> anyhow::Result<()> {
+    let mut cache = Cache::default();
+    let scopes = scopes.into_iter().map(|scope| (scope, cache.scope())).collect();
+    let context = Arc::new(Context {
+        client,
+        settings,
+        prober: Prober::new(),
+        metrics,
+        memory: Memory::default(),
+        cache,
+        changes: Arc::default(),
+        rollouts: Rollouts::new(max_concurrent_rollouts),
+    });
+    let stop = CancellationToken::new();
+    let mut controller = tokio::spawn(controller::run(context, scopes, readiness, stop.clone()));
+    tokio::select! {
+        lost = candidate.lost() => return Err(gone(&lost)),
+        ended = &mut controller => return Err(anyhow!("the controller ended by itself: {ended:?}")),
+        signal = terminated() => info!(signal = signal?, "Finishing what was begun."),
+    }
+    stop.cancel();
+    // The Lease is kept until the last write.
+    tokio::select! {
+        lost = candidate.lost() => return Err(gone(&lost)),
+        drained = timeout(DRAIN, &mut controller) => if drained.is_err() {
+            warn!(
+                seconds = DRAIN.as_secs(),
+                "Reconciliations still ran at the deadline; the next operator takes them up."
+            );
+            controller.abort();
+        },
+    }
+    candidate.release().await;
+    Ok(())
+}
+
+/// What the process ends with when it does not lead any more: another one may.
+fn gone(lost: &Lost) -> anyhow::Error {
+    warn!(error = notice::chain(lost), "The Lease is lost: ending at once.");
+    anyhow!("the Lease is lost: {lost}")
 }
 
 fn start_logs(arguments: &Arguments) -> anyhow::Result<()> {

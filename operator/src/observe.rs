@@ -2,14 +2,17 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use tracing::{debug, warn};
 
 use crate::apply::{self, Owner};
+use crate::memory::Applied;
 use crate::notice;
 use crate::plan::{self, CONFIG_HASH};
 use crate::reconcile::{Context, Error};
@@ -18,20 +21,28 @@ use crate::status::{self, Observation, Rollout};
 /// What was seen, and the error if that is not all.
 type Seen = (Observation, Option<Error>);
 
-/// Sees a gateway whose children were just applied, with this configuration. Configurations that no
-/// pod uses any more are removed on the way, since this is where the pods are known.
-pub async fn applied(owner: Owner<'_>, deployment: &Deployment, hash: &str, context: &Context) -> Seen {
+/// Sees a gateway whose children are as applied. Configurations that no pod uses any more are removed on
+/// the way, since this is where the pods are known.
+pub async fn applied(owner: Owner<'_>, applied: &Applied, context: &Context) -> Seen {
+    let deployment = &applied.deployment;
     let rollout = Rollout::from(deployment);
     let complete = rollout.complete();
-    let mut seen = Observation { rollout: Some(rollout), ..Observation::default() };
+    let waiting = applied.waiting;
+    let mut seen = Observation { rollout: Some(rollout), waiting, ..Observation::default() };
     let pods = match pods(owner, context).await {
         Ok(pods) => pods,
         Err(error) => return (seen, Some(error)),
     };
-    if complete {
-        let used: HashSet<_> = pods.iter().filter_map(config_hash).map(str::to_owned).collect();
-        if let Err(error) = apply::remove_old_configs(&context.client, owner, hash, &used).await {
-            warn!(error = notice::chain(&error), "An old configuration was not removed.");
+    let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+    let hash = template.and_then(config_hash).unwrap_or_default();
+    // Those that wait have two: that of their pods, and that of the pods to come.
+    if complete && !waiting && !applied.swept {
+        let used: HashSet<_> =
+            pods.iter().filter_map(|pod| config_hash(&pod.metadata)).map(str::to_owned).collect();
+        match apply::remove_old_configs(&context.client, owner, hash, &used).await {
+            Ok(()) if used.iter().all(|used| used == hash) => context.memory.swept(&owner.key()),
+            Ok(()) => {}
+            Err(error) => warn!(error = notice::chain(&error), "An old configuration was not removed."),
         }
     }
     seen.pods = Some(ask(&pods, Some(hash), context).await);
@@ -41,11 +52,10 @@ pub async fn applied(owner: Owner<'_>, deployment: &Deployment, hash: &str, cont
 /// Sees a gateway whose children could not be applied: an earlier generation may still run.
 pub async fn running(owner: Owner<'_>, context: &Context) -> Seen {
     let mut seen = Observation::default();
-    let api = Api::<Deployment>::namespaced(context.client.clone(), owner.namespace);
-    match api.get_opt(owner.name).await {
+    match deployment(owner, context).await {
         Ok(deployment) => {
             let ours = deployment.filter(|deployment| owner.controls(&deployment.metadata));
-            seen.rollout = ours.as_ref().map(Rollout::from);
+            seen.rollout = ours.as_deref().map(Rollout::from);
         }
         Err(source) => return (seen, Some(Error::Observe { what: "the Deployment", source })),
     }
@@ -56,22 +66,37 @@ pub async fn running(owner: Owner<'_>, context: &Context) -> Seen {
     (seen, None)
 }
 
+async fn deployment(owner: Owner<'_>, context: &Context) -> kube::Result<Option<Arc<Deployment>>> {
+    if let Some(known) = context.cache.deployment(&owner.key()) {
+        return Ok(Some(known));
+    }
+    let api = Api::<Deployment>::namespaced(context.client.clone(), owner.namespace);
+    Ok(api.get_opt(owner.name).await?.map(Arc::new))
+}
+
 async fn pods(owner: Owner<'_>, context: &Context) -> Result<Vec<Pod>, Error> {
-    let params = ListParams::default().labels(&plan::selector_string(owner.name));
-    let api = Api::<Pod>::namespaced(context.client.clone(), owner.namespace);
-    let list = api.list(&params).await;
-    let mut pods = list.map_err(|source| Error::Observe { what: "the list of pods", source })?.items;
+    let mut pods = match context.cache.pods(owner.namespace, &plan::selector(owner.name)) {
+        Some(known) => known,
+        None => listed_pods(owner, context).await?,
+    };
     // Evicted and finished pods stay as objects, and serve nobody any more.
     pods.retain(|pod| !matches!(phase(pod), "Succeeded" | "Failed"));
     Ok(pods)
+}
+
+async fn listed_pods(owner: Owner<'_>, context: &Context) -> Result<Vec<Pod>, Error> {
+    let params = ListParams::default().labels(&plan::selector_string(owner.name));
+    let api = Api::<Pod>::namespaced(context.client.clone(), owner.namespace);
+    let list = api.list(&params).await;
+    Ok(list.map_err(|source| Error::Observe { what: "the list of pods", source })?.items)
 }
 
 fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
-fn config_hash(pod: &Pod) -> Option<&str> {
-    pod.metadata.annotations.as_ref()?.get(CONFIG_HASH).map(String::as_str)
+fn config_hash(meta: &ObjectMeta) -> Option<&str> {
+    meta.annotations.as_ref()?.get(CONFIG_HASH).map(String::as_str)
 }
 
 fn address(pod: &Pod) -> Option<IpAddr> {
@@ -90,7 +115,7 @@ async fn ask(pods: &[Pod], hash: Option<&str>, context: &Context) -> Vec<status:
         }
     };
     let seen = |pod: &Pod| status::Pod {
-        current: hash.is_some() && config_hash(pod) == hash,
+        current: hash.is_some() && config_hash(&pod.metadata) == hash,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         report: address(pod).and_then(|_| report(pod)),
     };
@@ -117,7 +142,7 @@ mod tests {
         assert_eq!(address(&pod("Running", Some("fd00::1"))), "fd00::1".parse().ok());
         assert_eq!(address(&pod("Running", None)), None);
         assert_eq!(address(&pod("Pending", Some("10.0.0.1"))), None);
-        assert_eq!(config_hash(&pod("Running", None)), Some("abc"));
-        assert_eq!(config_hash(&Pod::default()), None);
+        assert_eq!(config_hash(&pod("Running", None).metadata), Some("abc"));
+        assert_eq!(config_hash(&ObjectMeta::default()), None);
     }
 }

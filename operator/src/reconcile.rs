@@ -1,7 +1,10 @@
 //! One look at one gateway: plan, apply, observe, tell.
 //!
 //! Whatever fails on the way, the status is still written from what could be seen, and names it.
+//! Children are applied when something else is planned for them, or when something happened to them;
+//! at other looks only the pods are asked.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,14 +18,17 @@ use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use sse_crds::{SseGateway, SseGatewaySpec, SseGatewayStatus, is_valid_name};
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::apply::{self, FIELD_MANAGER, Owner};
+use crate::cache::Cache;
+use crate::changes::Changes;
 use crate::controller::Watched;
-use crate::memory::{Key, Memory, jittered};
+use crate::memory::{Applied, Key, Memory, Occasion, jittered};
 use crate::metrics::Metrics;
 use crate::plan::{self, Settings};
 use crate::probe::Prober;
+use crate::rollouts::{Cause, Rollouts};
 use crate::status::{self, Failure, Observation};
 use crate::{notice, observe};
 
@@ -30,6 +36,8 @@ use crate::{notice, observe};
 const POLL: Duration = Duration::from_secs(15);
 /// How often a gateway without pods is looked at, though the watches told nothing.
 const RESYNC: Duration = Duration::from_mins(10);
+/// How often a gateway whose new pods have to wait asks for its turn.
+const TURN: Duration = Duration::from_secs(5);
 /// No look takes longer: an API server that hangs must not hold one of the few places.
 const DEADLINE: Duration = Duration::from_mins(2);
 
@@ -40,6 +48,9 @@ pub struct Context {
     pub prober: Prober,
     pub metrics: Arc<Metrics>,
     pub memory: Memory,
+    pub cache: Cache,
+    pub changes: Arc<Changes>,
+    pub rollouts: Rollouts,
 }
 
 /// Why a gateway is not as declared.
@@ -49,14 +60,17 @@ pub enum Error {
     InvalidSpec(String),
     #[error(transparent)]
     Plan(#[from] plan::Error),
-    #[error(transparent)]
-    Apply(#[from] apply::Error),
+    #[error("{source}")]
+    Apply { source: apply::Error, occasion: Occasion },
     #[error("{what} could not be read")]
     Observe { what: &'static str, source: kube::Error },
     #[error("the status could not be written")]
     Status(#[source] kube::Error),
     #[error("gave up after {} s", DEADLINE.as_secs())]
     Deadline,
+    /// The children were not applied a moment ago, and nothing has changed since.
+    #[error("{}", .failure.message)]
+    TooEarly { failure: Failure, left: Duration },
 }
 
 impl Error {
@@ -64,9 +78,10 @@ impl Error {
     const fn reason(&self) -> &'static str {
         match self {
             Self::InvalidSpec(_) | Self::Plan(_) => "InvalidSpec",
-            Self::Apply(apply::Error::NotOurs { .. }) => "ObjectNotOurs",
-            Self::Apply(apply::Error::Api { .. }) => "ApplyFailed",
+            Self::Apply { source: apply::Error::NotOurs { .. }, .. } => "ObjectNotOurs",
+            Self::Apply { source: apply::Error::Api { .. }, .. } => "ApplyFailed",
             Self::Observe { .. } | Self::Status(_) | Self::Deadline => "ObserveFailed",
+            Self::TooEarly { failure, .. } => failure.reason,
         }
     }
 
@@ -100,13 +115,10 @@ pub async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Ac
     });
     let result = timeout(DEADLINE, look).await.unwrap_or(Err(Error::Deadline));
     context.metrics.reconciled(started.elapsed(), result.is_ok());
-    if result.is_ok() {
-        context.memory.succeeded(&key(&object));
-    }
     result
 }
 
-/// When a failed look is tried again.
+/// When a failed look is tried again: not later than the pods are asked again.
 pub fn retry(object: &Arc<Watched>, error: &Error, context: &Arc<Context>) -> Action {
     let meta = object.meta();
     let uid = meta.uid.as_deref().unwrap_or_default();
@@ -114,7 +126,16 @@ pub fn retry(object: &Arc<Watched>, error: &Error, context: &Arc<Context>) -> Ac
     let delay = context.memory.failed(&key, uid, meta.generation.unwrap_or(0));
     let gateway = format!("{}/{}", key.0, key.1);
     warn!(gateway, error = notice::chain(error), retry_in = ?delay, "The gateway is not as declared.");
+    if let Error::Apply { occasion, .. } = error {
+        context.memory.put_off(&key, *occasion, Instant::now() + delay, error.failure());
+        return Action::requeue(next_look(delay));
+    }
     Action::requeue(delay)
+}
+
+/// When the pods are asked again though the children could not be applied.
+fn next_look(retry: Duration) -> Duration {
+    retry.min(jittered(POLL))
 }
 
 async fn look(gateway: &SseGateway, context: &Context) -> Result<Action, Error> {
@@ -127,24 +148,33 @@ async fn look(gateway: &SseGateway, context: &Context) -> Result<Action, Error> 
     let owner = Owner { name: &name, namespace: &namespace, uid: &uid };
 
     let applied = Box::pin(apply(gateway, owner, context)).await;
+    if let Err(Error::Apply { source, .. }) = &applied
+        && source.is_of_a_namespace_that_goes()
+    {
+        debug!(namespace, name, "The namespace is being deleted, and the gateway with it.");
+        return Ok(Action::requeue(jittered(RESYNC)));
+    }
     let (mut seen, unseen) = match &applied {
-        Ok((deployment, hash)) => observe::applied(owner, deployment, hash, context).await,
+        Ok(applied) => observe::applied(owner, applied, context).await,
         Err(_) => observe::running(owner, context).await,
     };
     // What could not be applied explains more than what could not be seen.
+    let waiting = seen.waiting;
     let error = applied.err().or(unseen);
     seen.failure = error.as_ref().map(Error::failure);
 
     tell(gateway, &seen, context).await?;
     let pause = if seen.pods.as_ref().is_none_or(Vec::is_empty) { RESYNC } else { POLL };
+    let pause = jittered(if waiting { TURN } else { pause });
     match error {
+        Some(Error::TooEarly { left, .. }) => Ok(Action::requeue(left.min(pause))),
         Some(error) if !error.is_final() => Err(error),
-        _ => Ok(Action::requeue(jittered(pause))),
+        _ => {
+            context.memory.succeeded(&owner.key());
+            Ok(Action::requeue(pause))
+        }
     }
 }
-
-/// The Deployment as applied, and the hash of its configuration.
-type Applied = (Deployment, String);
 
 async fn apply(gateway: &SseGateway, owner: Owner<'_>, context: &Context) -> Result<Applied, Error> {
     let mut findings: Vec<_> =
@@ -156,8 +186,46 @@ async fn apply(gateway: &SseGateway, owner: Owner<'_>, context: &Context) -> Res
         return Err(Error::InvalidSpec(findings.join("; ")));
     }
     let mut children = plan::children(gateway, &context.settings)?;
-    let deployment = apply::children(&context.client, owner, &mut children).await?;
-    Ok((deployment, children.config_hash))
+    let (key, now) = (owner.key(), Instant::now());
+    // Taken before anything is written: what happens to the children from now on asks for another look.
+    let occasion = Occasion { plan: hash(&children), mark: context.changes.mark(&key) };
+    if let Some((failure, left)) = context.memory.too_early(&key, occasion, now) {
+        return Err(Error::TooEarly { failure, left });
+    }
+    if let Some(before) = context.memory.still_applied(&key, occasion, now)
+        && !(before.waiting && context.rollouts.admit(&key, &context.cache, now))
+    {
+        return Ok(as_known(before, context.cache.deployment(&key)));
+    }
+    let admit = |cause| cause != Cause::Operator || context.rollouts.admit(&key, &context.cache, now);
+    match apply::children(&context.client, owner, &mut children, admit).await {
+        Ok((deployment, waiting)) => {
+            context.rollouts.changed(&key, &deployment);
+            let applied = Applied { occasion, at: now, deployment, waiting, swept: false };
+            context.memory.applied(&key, applied.clone());
+            Ok(applied)
+        }
+        Err(source) => {
+            context.rollouts.withdraw(&key);
+            Err(Error::Apply { source, occasion })
+        }
+    }
+}
+
+/// What was applied, with the Deployment as it is now known.
+fn as_known(mut applied: Applied, known: Option<Arc<Deployment>>) -> Applied {
+    let (uid, generation) = (applied.deployment.uid(), applied.deployment.metadata.generation);
+    if let Some(known) = known.filter(|known| known.uid() == uid && known.metadata.generation >= generation) {
+        applied.deployment = (*known).clone();
+    }
+    applied
+}
+
+/// The same for the same plan, in this process.
+fn hash(plan: &impl std::fmt::Debug) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    format!("{plan:?}").hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Writes the status, if it says something new, and the event that goes with it.

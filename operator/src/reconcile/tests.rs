@@ -22,7 +22,8 @@ fn a_field_of_the_wrong_type_is_named() {
 fn each_error_has_its_reason() {
     let not_ours =
         apply::Error::NotOurs { kind: "Service".into(), namespace: "demo".into(), name: "live".into() };
-    let failure = Error::from(not_ours).failure();
+    let occasion = Occasion { plan: 0, mark: None };
+    let failure = Error::Apply { source: not_ours, occasion }.failure();
     assert_eq!(failure.reason, "ObjectNotOurs");
     assert!(
         failure.message.starts_with("Service demo/live exists and is not controlled"),
@@ -48,6 +49,9 @@ fn context(stub: &Stub) -> Arc<Context> {
         prober: Prober::new(),
         metrics: Arc::default(),
         memory: Memory::default(),
+        cache: Cache::default(),
+        changes: Arc::default(),
+        rollouts: Rollouts::new(1),
     })
 }
 
@@ -84,6 +88,8 @@ async fn the_same_look_twice_writes_and_tells_once() {
     let stub = no_pods().refusing("/api/v1/namespaces/demo/services/live", "spec.ports: too many");
     let (context, gateway) = (context(&stub), watched(json!({})));
     for _ in 0..2 {
+        // Something happened to the children: the next look does not wait.
+        context.changes.of(|_: &Deployment| false)(&Ok(kube::runtime::watcher::Event::Init));
         let error = reconcile(gateway.clone(), context.clone()).await.expect_err("refused");
         assert_eq!(notice::chain(&error), "Service demo/live was not applied: spec.ports: too many");
         retry(&gateway, &error, &context);
@@ -145,4 +151,111 @@ async fn a_gateway_that_goes_is_left_to_the_garbage_collector() {
         reconcile(Arc::new(DeserializeGuard(Ok(gateway))), context(&stub)).await.expect("nothing to do");
     assert_eq!(action, Action::await_change());
     assert!(stub.sent("PATCH").is_empty());
+}
+
+fn requests(stub: &Stub) -> usize {
+    stub.sent("GET").len() + stub.sent("PATCH").len()
+}
+
+#[tokio::test]
+async fn children_to_which_nothing_happened_are_not_asked_for_again() {
+    let stub = no_pods();
+    let (context, gateway) = (context(&stub), watched(json!({})));
+    reconcile(gateway.clone(), context.clone()).await.expect("reconciled");
+    let before = requests(&stub);
+    reconcile(gateway.clone(), context.clone()).await.expect("reconciled");
+    assert_eq!(requests(&stub), before + 1, "the pods, of which there is no watch here");
+    // A child that is changed, or that may have been while a watch was broken, is put right at once.
+    let mut watch = context.changes.of(|_: &Deployment| false);
+    watch(&Ok(kube::runtime::watcher::Event::InitDone));
+    watch(&Ok(kube::runtime::watcher::Event::Init));
+    reconcile(gateway.clone(), context.clone()).await.expect("reconciled");
+    assert!(requests(&stub) > before + 5, "{}", requests(&stub) - before);
+    // As is what is declared anew.
+    let before = requests(&stub);
+    reconcile(watched(json!({"replicas": 5})), context.clone()).await.expect("reconciled");
+    assert!(requests(&stub) > before + 5, "{}", requests(&stub) - before);
+}
+
+#[tokio::test]
+async fn while_children_can_not_be_applied_the_pods_are_still_asked() {
+    let stub = no_pods().refusing("/api/v1/namespaces/demo/services/live", "no");
+    let (context, gateway) = (context(&stub), watched(json!({})));
+    let error = reconcile(gateway.clone(), context.clone()).await.expect_err("refused");
+    for _ in 0..6 {
+        retry(&gateway, &error, &context);
+    }
+    let applied = stub.sent("PATCH").len();
+    let asked = || stub.sent("GET").iter().filter(|sent| sent.path == PODS).count();
+    let before = asked();
+    reconcile(gateway.clone(), context.clone()).await.expect("put off");
+    assert_eq!(asked(), before + 1);
+    assert_eq!(stub.sent("PATCH").len(), applied, "neither children nor a status that says the same");
+    assert!(next_look(Duration::from_mins(5)) <= POLL.mul_f64(1.2));
+    assert_eq!(next_look(Duration::from_secs(1)), Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_new_image_waits_for_its_turn_and_a_users_change_does_not() {
+    use kube::runtime::watcher::Event;
+    const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/demo/deployments/live";
+    let deployed = |stub: &Stub| stub.sent("PATCH").into_iter().rfind(|sent| sent.path == DEPLOYMENT);
+    let first = no_pods();
+    reconcile(watched(json!({})), context(&first)).await.expect("reconciled");
+    let mut live = deployed(&first).expect("a Deployment").body;
+    live["metadata"]["uid"] = json!("d-1");
+    live["status"] = json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2});
+
+    // Another operator, with another image, while another gateway rolls.
+    let stub = no_pods().with(DEPLOYMENT, live);
+    let mut cache = Cache::default();
+    let mut writers = cache.scope();
+    let rolling = |updated: i32| -> Deployment {
+        serde_json::from_value(json!({"metadata": {"namespace": "demo", "name": "other"},
+            "spec": {"replicas": 2, "selector": {}, "template": {}},
+            "status": {"replicas": 2, "updatedReplicas": updated, "availableReplicas": 2}}))
+        .expect("a Deployment")
+    };
+    writers.deployments.apply_watcher_event(&Event::InitApply(rolling(1)));
+    writers.deployments.apply_watcher_event(&Event::InitDone);
+    writers.pods.apply_watcher_event(&Event::InitDone);
+    let settings = Settings { image: "registry/sse-gateway:2".into(), ..settings() };
+    let context = Context { settings, cache, ..Arc::into_inner(context(&stub)).expect("one") };
+    let context = Arc::new(context);
+    reconcile(watched(json!({})), context.clone()).await.expect("reconciled");
+    assert!(deployed(&stub).is_none());
+    let status = statuses(&stub).pop().expect("a status");
+    assert_eq!(status.body["status"]["conditions"][2]["reason"], "WaitingForRollout");
+
+    let requests_before = requests(&stub);
+    reconcile(watched(json!({})), context.clone()).await.expect("reconciled");
+    assert_eq!(requests(&stub), requests_before, "waiting costs nothing");
+    let mut changed = gateway(json!({"stream": {"heartbeatIntervalSeconds": 7}}));
+    changed.metadata.generation = Some(4);
+    reconcile(Arc::new(DeserializeGuard(Ok(changed))), context.clone()).await.expect("reconciled");
+    let image = |sent: Sent| sent.body["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+    assert_eq!(deployed(&stub).map(image), Some(json!("registry/sse-gateway:2")));
+}
+
+#[tokio::test]
+async fn a_new_image_is_rolled_out_once_the_others_are_complete() {
+    use kube::runtime::watcher::Event;
+    const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/demo/deployments/live";
+    let mut live =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"selector": {}, "template": {}}});
+    live["metadata"] = json!({"name": "live", "uid": "d-1", "annotations": {"ssegateway.io/rendered": "3 0"},
+        "ownerReferences": [{"apiVersion": "ssegateway.io/v1alpha1", "kind": "SseGateway", "name": "live",
+            "uid": "u-1", "controller": true}]});
+    let stub = no_pods().with(DEPLOYMENT, live);
+    let mut cache = Cache::default();
+    let mut writers = cache.scope();
+    writers.deployments.apply_watcher_event(&Event::InitDone);
+    let context = Arc::new(Context { cache, ..Arc::into_inner(context(&stub)).expect("one") });
+    assert!(context.rollouts.admit(&("demo".into(), "other".into()), &context.cache, Instant::now()));
+    reconcile(watched(json!({})), context.clone()).await.expect("reconciled");
+    let deployed = || stub.sent("PATCH").iter().any(|sent| sent.path == DEPLOYMENT);
+    assert!(!deployed());
+    context.rollouts.withdraw(&("demo".into(), "other".into()));
+    reconcile(watched(json!({})), context.clone()).await.expect("reconciled");
+    assert!(deployed());
 }

@@ -11,6 +11,9 @@ pub const AVAILABLE: &str = "Available";
 pub const PROGRESSING: &str = "Progressing";
 pub const NATS_CONNECTED: &str = "NatsConnected";
 
+/// Reason of `Progressing` while the operator holds back its own change.
+const WAITING: &str = "WaitingForRollout";
+
 /// Reasons of a gateway that is not ready though nothing is wrong.
 pub const RESTING: [&str; 2] = ["RollingOut", "ScaledToZero"];
 
@@ -75,6 +78,10 @@ fn progressing(seen: &Observation) -> Verdict {
         return Verdict::no(failure.reason, &failure.message);
     }
     match &seen.rollout {
+        Some(rollout) if seen.waiting && (rollout.complete() || rollout.was_complete()) => Verdict::yes(
+            WAITING,
+            "the operator has new pods for this gateway, and replaces them when those of other gateways are; the present ones serve",
+        ),
         Some(rollout) if rollout.complete() => {
             Verdict::no("RolledOut", format!("all {} pods are of this generation", rollout.desired))
         }
@@ -156,7 +163,8 @@ fn ready(
     if nats.is("False") && told_why {
         return disconnected();
     }
-    if progressing.is("True") || progressing.reason != "RolledOut" {
+    // Those that wait for new pods have pods of this generation.
+    if progressing.reason != WAITING && (progressing.is("True") || progressing.reason != "RolledOut") {
         return Verdict::no(&progressing.reason, &progressing.message);
     }
     if !available.is("True") {

@@ -42,6 +42,8 @@ pub struct Pod {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     pub failure: Option<Failure>,
+    /// The operator would have new pods, and waits until other gateways have theirs.
+    pub waiting: bool,
     /// None: there is no Deployment, or it could not be read.
     pub rollout: Option<Rollout>,
     /// None: they could not be listed.

@@ -48,6 +48,11 @@ impl Rollout {
         self.updated() && self.available >= self.desired
     }
 
+    /// Whether pods are about to be replaced, and it can be waited for.
+    pub fn is_under_way(&self) -> bool {
+        self.desired > 0 && !self.complete() && !self.was_complete() && !self.is_stuck()
+    }
+
     /// Whether this revision was fully rolled out before, whatever became of its pods since.
     pub(super) fn was_complete(&self) -> bool {
         self.updated() && self.progress == "NewReplicaSetAvailable"

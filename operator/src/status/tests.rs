@@ -27,7 +27,7 @@ fn pod(connections: i64, connected: bool) -> Pod {
 }
 
 fn seen(rollout: Rollout, pods: Vec<Pod>) -> Observation {
-    Observation { failure: None, rollout: Some(rollout), pods: Some(pods) }
+    Observation { rollout: Some(rollout), pods: Some(pods), ..Observation::default() }
 }
 
 fn at(second: i64) -> Timestamp {
@@ -60,6 +60,22 @@ fn a_gateway_is_ready_when_rolled_out_available_and_connected() {
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
     assert_eq!(status.url.as_deref(), Some("http://live.demo.svc:8080/api/v1/sse"));
     assert!(status.selector.expect("a selector").starts_with("app.kubernetes.io/instance=live,"));
+}
+
+#[test]
+fn a_gateway_whose_new_pods_have_to_wait_is_as_ready_as_its_present_ones() {
+    let waiting = |rollout: Rollout| {
+        let pods = vec![pod(3, true), Pod { current: false, ..pod(4, true) }];
+        assessed(&Observation { waiting: true, ..seen(rollout, pods) })
+    };
+    let status = waiting(rollout(2, 2));
+    assert_eq!(verdict(&status, PROGRESSING), ("True", "WaitingForRollout"));
+    assert_eq!(verdict(&status, READY), ("True", "Ready"));
+    let status = waiting(rollout(2, 1));
+    assert_eq!(verdict(&status, READY), ("False", "PodsNotReady"), "what is wrong is still told");
+    // Its own rollout is told first.
+    let status = waiting(Rollout { updated: 1, progress: "ReplicaSetUpdated".into(), ..rollout(2, 2) });
+    assert_eq!(verdict(&status, PROGRESSING), ("True", "RollingOut"));
 }
 
 #[test]
