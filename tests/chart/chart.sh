@@ -38,6 +38,15 @@ has 'kind: CustomResourceDefinition'
 lacks 'StatefulSet'
 lacks 'secrets'
 
+has 'replicas: 2'
+has 'kind: PodDisruptionBudget'
+has 'resources: [leases]'
+has 'max-concurrent-rollouts=1'
+
+same --set replicas=1,maxConcurrentRollouts=3
+lacks 'kind: PodDisruptionBudget'
+has 'max-concurrent-rollouts=3'
+
 same --set crds.enabled=false
 lacks 'kind: CustomResourceDefinition'
 
@@ -51,11 +60,14 @@ same --set 'watchNamespaces={one,two}'
 has 'namespace: one'
 has 'namespace: two'
 has 'watch-namespaces'
+lacks 'kind: ClusterRoleBinding'
 
 same --set global.anything=goes
 refused 'nats.auth.insecure' --set nats.enabled=true
 refused 'exclude each other' --set nats.enabled=true,nats.auth.existingSecret=a,nats.auth.insecure=true
 refused 'replicas' --set nats.replicas=3
+refused 'replicas' --set replicas=0
+refused 'maxConcurrentRollouts' --set maxConcurrentRollouts=0
 refused 'typo' --set typo=1
 
 printf '%d passed, 0 failed\n' "$passed"
