@@ -90,7 +90,7 @@ async fn what_is_deleted_or_edited_by_hand_is_put_right() -> Result<()> {
     in_namespace("drift", async |namespace: &Namespace| {
         namespace.gateway("live", json!({"replicas": 1})).await?;
         comes_back(&namespace.api::<Service>(), "live").await?;
-        comes_back(&namespace.api::<ServiceAccount>(), "live").await?;
+        comes_back(&namespace.api::<ServiceAccount>(), "live-gateway").await?;
         comes_back(&namespace.api::<Deployment>(), "live").await?;
         let maps = namespace.api::<ConfigMap>();
         let labels = ListParams::default().labels("app.kubernetes.io/instance=live");

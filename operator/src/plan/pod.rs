@@ -15,7 +15,7 @@ use sse_crds::pod::Pod;
 
 use super::{
     ADMIN_PORT, CONFIG_HASH, HTTP_PORT, Owner, Settings, config_map, config_map_name, labels, secrets,
-    selector,
+    selector, service_account,
 };
 
 const CONFIG_DIR: &str = "/etc/sse-gateway";
@@ -55,7 +55,7 @@ fn pod_spec(owner: &Owner, spec: &SseGatewaySpec, config_hash: &str, settings: &
         mounts.push(mount);
     }
     PodSpec {
-        service_account_name: Some(owner.name.clone()),
+        service_account_name: Some(service_account::name(&owner.name)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(

@@ -5,9 +5,14 @@ use sse_crds::pod::Pod;
 
 use super::Owner;
 
+/// Not the gateway's own name: every namespace has a `ServiceAccount` that is called `default`.
+pub fn name(gateway: &str) -> String {
+    format!("{gateway}-gateway")
+}
+
 pub fn plan(owner: &Owner, pod: &Pod) -> ServiceAccount {
     ServiceAccount {
-        metadata: owner.child(owner.name.clone(), &pod.service_account_annotations),
+        metadata: owner.child(name(&owner.name), &pod.service_account_annotations),
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     }
@@ -24,6 +29,7 @@ mod tests {
     fn it_mounts_no_token_and_carries_the_users_annotations() {
         let gateway = gateway(json!({"pod": {"serviceAccountAnnotations": {"iam/role": "sse"}}}));
         let account = children(&gateway, &settings()).expect("a plan").service_account;
+        assert_eq!(account.metadata.name.as_deref(), Some("live-gateway"));
         assert_eq!(account.automount_service_account_token, Some(false));
         assert_eq!(account.metadata.annotations.expect("annotations")["iam/role"], "sse");
     }

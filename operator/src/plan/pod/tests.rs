@@ -31,7 +31,7 @@ fn pods_meet_the_restricted_security_profile() {
     );
     assert_eq!(spec["automountServiceAccountToken"], false);
     assert_eq!(spec["enableServiceLinks"], false);
-    assert_eq!(spec["serviceAccountName"], "live");
+    assert_eq!(spec["serviceAccountName"], "live-gateway");
 }
 
 #[test]
