@@ -57,7 +57,7 @@ impl Cache {
     #[must_use]
     pub fn rolling(&self) -> HashSet<Key> {
         let all = self.deployments.iter().flat_map(Store::state);
-        all.filter(|deployment| is_rolling(deployment)).map(|deployment| key(&*deployment)).collect()
+        all.filter(|deployment| is_rolling(deployment)).map(|deployment| key(&deployment)).collect()
     }
 
     /// The pods with these labels; none if they are not known.
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    fn deployment(name: &str, patch: Value) -> Deployment {
+    fn deployment(name: &str, patch: &Value) -> Deployment {
         let mut object = json!({
             "metadata": {"namespace": "demo", "name": name, "generation": 2, "resourceVersion": "5"},
             "spec": {"replicas": 2, "selector": {}, "template": {}},
@@ -158,14 +158,14 @@ mod tests {
             {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]});
         let unready = json!({"availableReplicas": 1, "conditions": [
             {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]});
-        for object in [
-            deployment("complete", json!({})),
-            deployment("new", json!({"status": {"updatedReplicas": 1}})),
-            deployment("unseen", json!({"status": {"observedGeneration": 1}})),
-            deployment("stuck", json!({"status": stuck})),
-            deployment("unready", json!({"status": unready})),
-            deployment("paused", json!({"spec": {"paused": true}, "status": {"updatedReplicas": 1}})),
-            deployment("zero", json!({"spec": {"replicas": 0}, "status": {"replicas": 1}})),
+        for object in vec![
+            deployment("complete", &json!({})),
+            deployment("new", &json!({"status": {"updatedReplicas": 1}})),
+            deployment("unseen", &json!({"status": {"observedGeneration": 1}})),
+            deployment("stuck", &json!({"status": stuck})),
+            deployment("unready", &json!({"status": unready})),
+            deployment("paused", &json!({"spec": {"paused": true}, "status": {"updatedReplicas": 1}})),
+            deployment("zero", &json!({"spec": {"replicas": 0}, "status": {"replicas": 1}})),
         ] {
             writers.deployments.apply_watcher_event(&Event::InitApply(object));
         }
@@ -199,15 +199,15 @@ mod tests {
 
     #[test]
     fn a_rollouts_progress_is_no_change_and_a_label_is() {
-        let before = deployment("live", json!({}));
+        let before = deployment("live", &json!({}));
         let progress = json!({"metadata": {"resourceVersion": "6"}, "status": {"readyReplicas": 1}});
-        assert!(differ_in_status_alone(&before, &deployment("live", progress)));
+        assert!(differ_in_status_alone(&before, &deployment("live", &progress)));
         for change in [
             json!({"generation": 3}),
             json!({"labels": {"a": "b"}}),
             json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
         ] {
-            assert!(!differ_in_status_alone(&before, &deployment("live", json!({"metadata": change}))));
+            assert!(!differ_in_status_alone(&before, &deployment("live", &json!({"metadata": change}))));
         }
     }
 }

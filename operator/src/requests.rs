@@ -117,21 +117,21 @@ mod tests {
 
     use super::*;
 
-    fn client(gate: Gate) -> Client {
+    fn client(gate: &Gate) -> Client {
         let server = tower::service_fn(async |_: Request<Body>| {
             let service =
                 json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "items": []});
             let response = Response::builder().body(Body::from(service.to_string().into_bytes()));
             Ok::<_, BoxError>(response.expect("a response"))
         });
-        ClientBuilder::new(server, "default").with_layer(&gate).build()
+        ClientBuilder::new(server, "default").with_layer(gate).build()
     }
 
     #[tokio::test]
     async fn only_the_leader_changes_anything() {
         let metrics = Arc::<Metrics>::default();
         let patch = |tenure: Tenure| {
-            let api = Api::<KubeService>::default_namespaced(client(Gate {
+            let api = Api::<KubeService>::default_namespaced(client(&Gate {
                 tenure: Arc::new(tenure),
                 metrics: metrics.clone(),
             }));
@@ -152,7 +152,7 @@ mod tests {
     async fn a_watch_is_no_read() {
         let metrics = Arc::<Metrics>::default();
         let gate = Gate { tenure: Arc::default(), metrics: metrics.clone() };
-        let api = Api::<KubeService>::default_namespaced(client(gate));
+        let api = Api::<KubeService>::default_namespaced(client(&gate));
         drop(api.watch(&WatchParams::default(), "0").await);
         assert!(metrics.exposition().contains("sse_operator_api_requests_total{verb=\"watch\"} 1\n"));
     }

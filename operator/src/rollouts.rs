@@ -33,7 +33,7 @@ pub enum Cause {
 pub fn sign(planned: &mut Deployment, generation: i64) {
     let template = planned.spec.as_ref().and_then(|spec| serde_json::to_vec(&spec.template).ok());
     let hash = Sha256::digest(template.unwrap_or_default());
-    let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hash = hash.iter().take(8).fold(String::new(), |hash, byte| format!("{hash}{byte:02x}"));
     let annotations = planned.metadata.annotations.get_or_insert_default();
     annotations.insert(RENDERED.into(), format!("{generation} {hash}"));
 }
