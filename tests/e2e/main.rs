@@ -2,4 +2,5 @@
 
 mod declare;
 mod deliver;
+mod operator;
 mod survive;

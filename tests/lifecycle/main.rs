@@ -1,14 +1,17 @@
 //! The release itself: uninstalled, it leaves the gateways declared and running; installed again, by
 //! the other Helm, it takes them up. Runs after the other tests on the cluster, because it takes the operator away.
 
+mod definition;
+mod namespaces;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
-use sse_tests::cluster::{Namespace, RELEASE, SYSTEM, in_namespace, install, kubectl, prefix, run};
+use sse_tests::cluster::{Namespace, RELEASE, SYSTEM, alone_in_namespace, install, kubectl, prefix, run};
 use sse_tests::outside::outside;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn uninstalled_the_release_leaves_gateways_and_installed_again_takes_them_up() -> Result<()> {
-    in_namespace("lifecycle", async |namespace: &Namespace| {
+    alone_in_namespace("lifecycle", async |namespace: &Namespace| {
         // The release's own NATS goes with it: this gateway is to be seen without an operator only.
         namespace.gateway("live", json!({})).await?;
         let pods = namespace.ready_pods("live").await?;

@@ -87,6 +87,15 @@ where
 ///
 /// When Helm fails.
 pub async fn install(helm: &str) -> Result<()> {
+    install_with(helm, &[]).await
+}
+
+/// The same, with more arguments: values of the chart that are other than usual.
+///
+/// # Errors
+///
+/// When Helm fails.
+pub async fn install_with(helm: &str, more: &[&str]) -> Result<()> {
     let mut arguments = vec!["upgrade", "--install", RELEASE, "--namespace", SYSTEM, "--create-namespace"];
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sse-gateway");
     arguments.push(chart);
@@ -106,6 +115,7 @@ pub async fn install(helm: &str) -> Result<()> {
         "--timeout",
         "3m",
     ]);
+    arguments.extend(more);
     run(helm, &arguments).await.map(drop)
 }
 
@@ -254,6 +264,17 @@ impl Namespace {
         kubectl(&["-n", &self.name, "wait", "--for=condition=Ready", "--timeout=90s", &resource])
             .await
             .map(drop)
+    }
+
+    /// Waits until a gateway of no replicas has its children.
+    ///
+    /// # Errors
+    ///
+    /// When it does not have them in time.
+    pub async fn resting(&self, name: &str) -> Result<()> {
+        let resource = format!("ssegateway/{name}");
+        let rolled_out = "--for=jsonpath={.status.conditions[?(@.type==\"Progressing\")].reason}=RolledOut";
+        kubectl(&["-n", &self.name, "wait", rolled_out, "--timeout=60s", &resource]).await.map(drop)
     }
 
     /// Merges a patch into the spec of a gateway; returns its new generation.
