@@ -140,7 +140,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 /// A client whose every request is counted, and changes something only while the Lease is held.
 async fn connect(metrics: &Arc<Metrics>, tenure: &Arc<Tenure>) -> anyhow::Result<Client> {
-    let config = kube::Config::infer().await?;
+    let mut config = kube::Config::infer().await?;
+    // Retries of its own would come after the gate: of a write, minutes after the Lease was lost. Each
+    // look, each watch and each renewal has its pause already.
+    config.default_retry = false;
     let gate = Gate { tenure: tenure.clone(), metrics: metrics.clone() };
     Ok(ClientBuilder::try_from(config)?.with_layer(&gate).build())
 }

@@ -62,7 +62,8 @@ async fn problem(client: &Client, scope: &Scope) -> Option<String> {
 fn unlisted(scope: &Scope, error: &kube::Error) -> String {
     let name = SseGateway::crd_name();
     match error {
-        kube::Error::Api(status) if status.is_not_found() => {
+        // By its code: where a whole group is unknown, the answer is a text that is no status.
+        kube::Error::Api(status) if status.code == 404 => {
             format!(
                 "CustomResourceDefinition {name} is not installed: apply the output of `sse-operator crd`"
             )
@@ -80,14 +81,16 @@ mod tests {
 
     #[test]
     fn a_missing_definition_is_named_and_a_missing_right_is_told() {
-        let status = |reason: &str| kube::core::Status::failure("cannot list ssegateways", reason).boxed();
-        let missing = unlisted(&Scope::Cluster, &kube::Error::Api(status("NotFound")));
+        let status = |reason: &str, code| {
+            kube::core::Status::failure("cannot list ssegateways", reason).with_code(code).boxed()
+        };
+        let missing = unlisted(&Scope::Cluster, &kube::Error::Api(status("Failed to parse error data", 404)));
         assert!(
             missing.contains("CustomResourceDefinition ssegateways.ssegateway.io is not installed"),
             "{missing}"
         );
         let scope = Scope::Namespace("a".into());
-        let forbidden = unlisted(&scope, &kube::Error::Api(status("Forbidden")));
+        let forbidden = unlisted(&scope, &kube::Error::Api(status("Forbidden", 403)));
         assert_eq!(forbidden, "SseGateways in namespace a can not be listed: cannot list ssegateways");
     }
 

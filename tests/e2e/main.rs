@@ -3,4 +3,6 @@
 mod declare;
 mod deliver;
 mod operator;
+mod owners;
 mod survive;
+mod upgrade;

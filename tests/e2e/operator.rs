@@ -1,34 +1,31 @@
 //! The operator as a control plane that survives: its leader killed, the API server gone, hundreds of
-//! gateways at once, an upgrade of their image. What it does is done once, and by one.
+//! gateways at once. What it does is done once, and by one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use futures::future::try_join;
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use sse_crds::SseGateway;
 use sse_tests::cluster::{
-    Namespace, RELEASE, SYSTEM, alone_in_namespace, apply, in_namespace, install, install_with, kubectl,
-    manifest, prefix, run,
+    Namespace, RELEASE, SYSTEM, alone_in_namespace, apply, in_namespace, kubectl, manifest, run,
 };
 use sse_tests::eventually;
-use sse_tests::jwt::KEY;
 
 /// Ours of all gateways.
-const OURS: &str = "app.kubernetes.io/managed-by=sse-operator";
-const OPERATOR: &str = "app.kubernetes.io/component=operator";
+pub const OURS: &str = "app.kubernetes.io/managed-by=sse-operator";
+pub const OPERATOR: &str = "app.kubernetes.io/component=operator";
 
 /// The pod whose operator holds the Lease.
-async fn leader(namespace: &Namespace) -> Result<String> {
+pub async fn leader(namespace: &Namespace) -> Result<String> {
     let leases = Api::<Lease>::namespaced(namespace.client.clone(), SYSTEM);
     let holder = leases.get(RELEASE).await?.spec.and_then(|spec| spec.holder_identity);
     let holder = holder.context("nobody holds the Lease")?;
@@ -63,7 +60,7 @@ async fn requests(namespace: &Namespace, pod: &str) -> Result<BTreeMap<String, u
 }
 
 /// Which version every object of ours in a namespace has.
-async fn versions(namespace: &Namespace) -> Result<BTreeMap<String, String>> {
+pub async fn versions(namespace: &Namespace) -> Result<BTreeMap<String, String>> {
     async fn of<K>(namespace: &Namespace, into: &mut BTreeMap<String, String>) -> Result<()>
     where
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + std::fmt::Debug,
@@ -88,11 +85,11 @@ async fn versions(namespace: &Namespace) -> Result<BTreeMap<String, String>> {
     Ok(versions)
 }
 
-/// Waits until another pod than `before` leads and has looked at so many gateways.
-async fn taken_over(namespace: &Namespace, before: &str, looks: u64) -> Result<String> {
+/// Waits until a pod that is none of `before` leads and has looked at so many gateways.
+pub async fn taken_over(namespace: &Namespace, before: &[String], looks: u64) -> Result<String> {
     eventually("another leader at work", Duration::from_secs(40), || async {
         let now = leader(namespace).await?;
-        ensure!(now != before, "{before} still leads");
+        ensure!(!before.contains(&now), "{now} still leads");
         ensure!(metric(namespace, &now, "sse_operator_leader").await? == 1, "{now} does not know it");
         let seen = metric(namespace, &now, "sse_operator_reconcile_duration_seconds_count").await?;
         ensure!(seen >= looks, "{now} has looked {seen} times");
@@ -101,7 +98,14 @@ async fn taken_over(namespace: &Namespace, before: &str, looks: u64) -> Result<S
     .await
 }
 
-async fn operators_ready() -> Result<()> {
+/// Names of the operators' pods.
+pub async fn operators(namespace: &Namespace) -> Result<Vec<String>> {
+    let pods = Api::<Pod>::namespaced(namespace.client.clone(), SYSTEM);
+    let pods = pods.list(&ListParams::default().labels(OPERATOR)).await?;
+    Ok(pods.iter().map(ResourceExt::name_any).collect())
+}
+
+pub async fn operators_ready() -> Result<()> {
     let deployment = format!("deployment/{RELEASE}");
     kubectl(&["-n", SYSTEM, "rollout", "status", &deployment, "--timeout=90s"]).await.map(drop)
 }
@@ -119,13 +123,13 @@ async fn the_leader_killed_is_followed_by_the_other_and_nothing_is_done_twice() 
             operators_ready().await?;
             let old = leader(namespace).await?;
             let (ready, before) = (namespace.ready_pods("live").await?, versions(namespace).await?);
-            for pod in pods.list(&ListParams::default().labels(OPERATOR)).await? {
-                let (name, role) = (pod.name_any(), ask(namespace, &pod.name_any(), "readyz").await?);
+            for name in operators(namespace).await? {
+                let role = ask(namespace, &name, "readyz").await?;
                 ensure!(role.contains("leader") == (name == old), "{name} says {role}, {old} leads");
             }
             let began = Instant::now();
             pods.delete(&old, &DeleteParams::default().grace_period(grace)).await?;
-            let new = taken_over(namespace, &old, 3).await?;
+            let new = taken_over(namespace, std::slice::from_ref(&old), 3).await?;
             let took = began.elapsed();
             println!("leader {how}: another had looked at all gateways after {took:?}");
             ensure!(took < Duration::from_secs(within), "{how}: {took:?}");
@@ -297,181 +301,4 @@ async fn the_operator_reads_no_secret_and_touches_no_lease_but_its_own() -> Resu
         Ok(())
     })
     .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn gateways_live_side_by_side_and_a_log_has_one_owner() -> Result<()> {
-    alone_in_namespace("side", async |one: &Namespace| {
-        let name = format!("{}-b", one.name);
-        kubectl(&["create", "namespace", &name]).await?;
-        let two = Namespace { name, client: one.client.clone() };
-        let outcome = side_by_side(one, &two).await;
-        kubectl(&["delete", "namespace", &two.name, "--wait=false"]).await?;
-        outcome
-    })
-    .await
-}
-
-async fn side_by_side(one: &Namespace, two: &Namespace) -> Result<()> {
-    let key: Secret =
-        serde_json::from_value(json!({"metadata": {"name": "jwt"}, "stringData": {"key": KEY}}))?;
-    two.api::<Secret>().create(&PostParams::default(), &key).await?;
-    let single = json!({"replicas": 1});
-    // Its ServiceAccount must not be taken for the one that every namespace has.
-    one.gateway("default", single.clone()).await?;
-    two.gateway("live", single.clone()).await?;
-    // The log of the first gateway, by its prefix.
-    apply(&manifest(&one.name, "second", single)).await?;
-    eventually("the owner of the log named", Duration::from_mins(1), || async {
-        let (status, reason, message) = one.condition("second", "Ready").await?;
-        ensure!(status == "False" && reason == "StreamOwned", "{status} {reason} {message}");
-        ensure!(message.contains("default"), "{message}");
-        Ok(())
-    })
-    .await?;
-    one.wait_ready("default").await?;
-    // Its own log, and it is well.
-    let other = json!({"spec": {"nats": {"subjectPrefix": format!("{}_2", prefix(&two.name))}}});
-    kubectl(&["-n", &one.name, "delete", "ssegateway", "second"]).await?;
-    let mut third = manifest(&one.name, "third", json!({"replicas": 1}));
-    sse_tests::process::merge(&mut third, other);
-    apply(&third).await?;
-    one.wait_ready("third").await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_deleted_without_an_operator_takes_all_its_children_along() -> Result<()> {
-    alone_in_namespace("orphan", async |namespace: &Namespace| {
-        namespace.gateway("live", json!({"replicas": 1})).await?;
-        ensure!(versions(namespace).await?.len() >= 4, "{:?}", versions(namespace).await?);
-        let deployment = format!("deployment/{RELEASE}");
-        kubectl(&["-n", SYSTEM, "scale", &deployment, "--replicas=0"]).await?;
-        let outcome = async {
-            kubectl(&["-n", SYSTEM, "wait", "--for=delete", "pod", "-l", OPERATOR, "--timeout=60s"]).await?;
-            kubectl(&["-n", &namespace.name, "delete", "ssegateway", "live"]).await?;
-            eventually("no child", Duration::from_mins(1), || async {
-                let mut left = versions(namespace).await?;
-                left.retain(|name, _| !name.starts_with("Event/"));
-                let pods = namespace.api::<Pod>().list(&ListParams::default()).await?;
-                ensure!(left.is_empty() && pods.items.is_empty(), "{left:?}, {} pods", pods.items.len());
-                Ok(())
-            })
-            .await
-        }
-        .await;
-        kubectl(&["-n", SYSTEM, "scale", &deployment, "--replicas=2"]).await?;
-        operators_ready().await?;
-        outcome
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_is_deleted_without_a_warning() -> Result<()> {
-    alone_in_namespace("gone", async |namespace: &Namespace| {
-        let name = format!("{}-b", namespace.name);
-        kubectl(&["create", "namespace", &name]).await?;
-        apply(&manifest(&name, "live", json!({"replicas": 0}))).await?;
-        let there = Namespace { name: name.clone(), client: namespace.client.clone() };
-        there.resting("live").await?;
-        kubectl(&["delete", "namespace", &name, "--timeout=90s"]).await?;
-        // What the operator does after it has seen all of that.
-        apply(&manifest(&namespace.name, "after", json!({"replicas": 0}))).await?;
-        namespace.resting("after").await?;
-        let logs = kubectl(&["-n", SYSTEM, "logs", &leader(namespace).await?]).await?;
-        let told: Vec<_> =
-            logs.lines().filter(|line| line.contains(&name) && line.contains("WARN")).collect();
-        ensure!(told.is_empty(), "{told:?}");
-        Ok(())
-    })
-    .await
-}
-
-/// How a gateway's rollout goes: whether its pods are the new ones, whether they are about to be, whether
-/// it waits, whether it is ready.
-#[derive(Debug)]
-struct Going {
-    new: bool,
-    rolling: bool,
-    waits: bool,
-    ready: bool,
-}
-
-async fn going(namespace: &Namespace, gateway: &str, policy: &str) -> Result<Going> {
-    let deployment = namespace.api::<Deployment>().get(gateway).await?;
-    let declared = namespace.api::<SseGateway>().get(gateway).await?;
-    let conditions = declared.status.map(|status| status.conditions).unwrap_or_default();
-    let spec = deployment.spec.context("a spec")?;
-    let pod = spec.template.spec.context("a pod")?;
-    let status = deployment.status.unwrap_or_default();
-    let all = spec.replicas.unwrap_or(1);
-    let complete = status.observed_generation == deployment.metadata.generation
-        && [status.replicas, status.updated_replicas, status.available_replicas] == [Some(all); 3];
-    Ok(Going {
-        new: pod.containers[0].image_pull_policy.as_deref() == Some(policy),
-        rolling: !complete,
-        waits: conditions.iter().any(|c| c.type_ == "Progressing" && c.reason == "WaitingForRollout"),
-        ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_upgrade_of_the_default_image_rolls_one_gateway_at_a_time() -> Result<()> {
-    const NAMES: [&str; 3] = ["one", "two", "three"];
-    alone_in_namespace("upgrade", async |namespace: &Namespace| {
-        for name in NAMES {
-            let prefix = json!({"replicas": 1, "nats": {"subjectPrefix": format!("{}_{name}", prefix(&namespace.name))}});
-            apply(&manifest(&namespace.name, name, prefix)).await?;
-        }
-        for name in NAMES {
-            namespace.wait_ready(name).await?;
-        }
-        let before = versions(namespace).await?;
-        // Another operator that renders the same pods: nothing rolls.
-        install_with("helm", &["--set", "podAnnotations.restarted=yes"]).await?;
-        let new = leader(namespace).await?;
-        taken_over(namespace, "", NAMES.len() as u64).await?;
-        ensure!(versions(namespace).await? == before, "{new} changed {before:?}");
-
-        // The pull policy stands for an image: it is part of the same default.
-        let policy = "Never";
-        let began = Instant::now();
-        let upgrade = async {
-            install_with("helm", &["--set", "podAnnotations.restarted=yes,gatewayImage.pullPolicy=Never"]).await
-        };
-        let (_, order) = try_join(upgrade, one_after_the_other(namespace, &NAMES, policy)).await?;
-        println!("upgraded one after the other, {order:?}, in {:?}", began.elapsed());
-        install("helm").await
-    })
-    .await
-}
-
-/// Follows an upgrade to its end; returns the order in which the gateways got their new pods.
-async fn one_after_the_other(
-    namespace: &Namespace,
-    names: &[&'static str],
-    policy: &str,
-) -> Result<Vec<&'static str>> {
-    let (mut waited, mut order) = (0, Vec::new());
-    let deadline = Instant::now() + Duration::from_mins(5);
-    loop {
-        let mut all = Vec::new();
-        for name in names {
-            let going = going(namespace, name, policy).await?;
-            if going.new && !order.contains(name) {
-                order.push(*name);
-            }
-            waited += usize::from(going.waits);
-            ensure!(going.new || going.ready, "{name} waits and is not ready: {going:?}");
-            all.push(going);
-        }
-        ensure!(all.iter().filter(|going| going.rolling).count() <= 1, "several at once: {all:?}");
-        if all.iter().all(|going| going.new && !going.rolling && going.ready && !going.waits) {
-            ensure!(waited > 0, "nobody said that it waits");
-            return Ok(order);
-        }
-        if Instant::now() >= deadline {
-            bail!("not rolled out: {all:?}");
-        }
-    }
 }
