@@ -158,16 +158,16 @@ mod tests {
             {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]});
         let unready = json!({"availableReplicas": 1, "conditions": [
             {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]});
-        for object in vec![
-            deployment("complete", &json!({})),
-            deployment("new", &json!({"status": {"updatedReplicas": 1}})),
-            deployment("unseen", &json!({"status": {"observedGeneration": 1}})),
-            deployment("stuck", &json!({"status": stuck})),
-            deployment("unready", &json!({"status": unready})),
-            deployment("paused", &json!({"spec": {"paused": true}, "status": {"updatedReplicas": 1}})),
-            deployment("zero", &json!({"spec": {"replicas": 0}, "status": {"replicas": 1}})),
+        for (name, patch) in [
+            ("complete", json!({})),
+            ("new", json!({"status": {"updatedReplicas": 1}})),
+            ("unseen", json!({"status": {"observedGeneration": 1}})),
+            ("stuck", json!({"status": stuck})),
+            ("unready", json!({"status": unready})),
+            ("paused", json!({"spec": {"paused": true}, "status": {"updatedReplicas": 1}})),
+            ("zero", json!({"spec": {"replicas": 0}, "status": {"replicas": 1}})),
         ] {
-            writers.deployments.apply_watcher_event(&Event::InitApply(object));
+            writers.deployments.apply_watcher_event(&Event::InitApply(deployment(name, &patch)));
         }
         writers.deployments.apply_watcher_event(&Event::InitDone);
         assert!(cache.knows_deployments());

@@ -148,6 +148,38 @@ async fn the_leader_killed_is_followed_by_the_other_and_nothing_is_done_twice() 
     .await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_lease_was_taken_ends_at_once_with_an_error() -> Result<()> {
+    alone_in_namespace("taken", async |namespace: &Namespace| {
+        operators_ready().await?;
+        let old = leader(namespace).await?;
+        let taken = json!({"spec": {"holderIdentity": "another_0"}}).to_string();
+        kubectl(&["-n", SYSTEM, "patch", "lease", RELEASE, "--type=merge", "-p", &taken]).await?;
+        let began = Instant::now();
+        let pods = Api::<Pod>::namespaced(namespace.client.clone(), SYSTEM);
+        let exit_code = eventually("the end of the leader", Duration::from_secs(10), || async {
+            let status = pods.get(&old).await?.status.context("a status")?;
+            let container = status.container_statuses.context("containers")?.remove(0);
+            let ended = [container.last_state, container.state]
+                .into_iter()
+                .flatten()
+                .find_map(|state| state.terminated);
+            Ok(ended.context("it goes on")?.exit_code)
+        })
+        .await?;
+        println!("a leader whose Lease was taken ended with {exit_code} after {:?}", began.elapsed());
+        ensure!(exit_code == 1, "{exit_code}");
+        let logs = kubectl(&["-n", SYSTEM, "logs", &old, "--previous"]).await?;
+        ensure!(logs.contains("another_0 holds it"), "{logs}");
+        // The other never renews it: one of ours has it again, and works.
+        let new = taken_over(namespace, &["another".into()], 0).await?;
+        println!("{new} led again after {:?}", began.elapsed());
+        apply(&manifest(&namespace.name, "live", json!({"replicas": 0}))).await?;
+        namespace.resting("live").await
+    })
+    .await
+}
+
 /// The folder of the cluster that this test runs on, if it is a node of our own.
 fn own_node() -> Option<PathBuf> {
     let root = PathBuf::from(std::env::var_os("KUBECONFIG")?).parent()?.to_path_buf();

@@ -14,13 +14,18 @@ use sse_tests::cluster::{Namespace, alone_in_namespace, apply, install, install_
 
 use crate::operator::{OURS, operators, taken_over, versions};
 
-/// How a gateway's rollout goes: whether its pods are to be the new ones, whether they are about to be
-/// replaced, whether it waits, whether it is ready.
+#[derive(Debug, PartialEq, Eq)]
+enum Pods {
+    Old,
+    BeingReplaced,
+    New,
+}
+
+/// How a gateway's rollout goes.
 #[derive(Debug)]
 struct Going {
     name: String,
-    new: bool,
-    rolling: bool,
+    pods: Pods,
     waits: bool,
     ready: bool,
 }
@@ -38,10 +43,14 @@ async fn going(namespace: &Namespace, policy: &str) -> Result<Vec<Going>> {
         let status = deployment.status.unwrap_or_default();
         let complete = status.observed_generation == deployment.metadata.generation
             && [status.replicas, status.updated_replicas, status.available_replicas] == [spec.replicas; 3];
+        let pods = match pod.containers[0].image_pull_policy.as_deref() {
+            _ if !complete => Pods::BeingReplaced,
+            Some(with) if with == policy => Pods::New,
+            _ => Pods::Old,
+        };
         Ok(Going {
             name,
-            new: pod.containers[0].image_pull_policy.as_deref() == Some(policy),
-            rolling: !complete,
+            pods,
             waits: conditions.iter().any(|c| c.type_ == "Progressing" && c.reason == "WaitingForRollout"),
             ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
         })
@@ -73,7 +82,7 @@ async fn an_upgrade_of_the_default_image_rolls_one_gateway_at_a_time() -> Result
         let upgrade = async {
             install_with("helm", &["--set", "podAnnotations.restarted=yes,gatewayImage.pullPolicy=Never"]).await
         };
-        let (_, order) = try_join(upgrade, one_after_the_other(namespace, policy)).await?;
+        let ((), order) = try_join(upgrade, one_after_the_other(namespace, policy)).await?;
         println!("upgraded one after the other, {order:?}, in {:?}", began.elapsed());
         install("helm").await
     })
@@ -86,15 +95,18 @@ async fn one_after_the_other(namespace: &Namespace, policy: &str) -> Result<Vec<
     let deadline = Instant::now() + Duration::from_mins(5);
     loop {
         let all = going(namespace, policy).await?;
-        ensure!(all.iter().filter(|going| going.rolling).count() <= 1, "several at once: {all:?}");
+        ensure!(
+            all.iter().filter(|going| going.pods == Pods::BeingReplaced).count() <= 1,
+            "several at once: {all:?}"
+        );
         for going in &all {
-            ensure!(going.new || going.ready, "{} waits and is not ready", going.name);
+            ensure!(going.pods != Pods::Old || going.ready, "{} waits and is not ready", going.name);
             waited += usize::from(going.waits);
-            if going.new && !order.contains(&going.name) {
+            if going.pods != Pods::Old && !order.contains(&going.name) {
                 order.push(going.name.clone());
             }
         }
-        if all.iter().all(|going| going.new && !going.rolling && going.ready && !going.waits) {
+        if all.iter().all(|going| going.pods == Pods::New && going.ready && !going.waits) {
             ensure!(waited > 0, "nobody said that it waits");
             return Ok(order);
         }
