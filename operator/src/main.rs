@@ -70,6 +70,12 @@ use crate::rollouts::Rollouts;
 const DRAIN: Duration = Duration::from_secs(10);
 
 fn main() -> anyhow::Result<()> {
+    // A panic is a bug; what it leaves behind is not to be trusted, and another replica takes over.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Crd) => print_crd(),

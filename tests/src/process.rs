@@ -31,10 +31,11 @@ pub fn toolbox(tool: &str) -> PathBuf {
     cache.unwrap_or_default().join("bin").join(tool)
 }
 
-/// A binary of this workspace, built beside this test.
+/// A binary of this workspace: of the folder that `SSE_BINARIES` names, or built beside this test.
 fn built(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let path = test.parent().and_then(Path::parent).context("a target folder")?.join(name);
+    let beside = || anyhow::Ok(std::env::current_exe()?.ancestors().nth(2).map(Path::to_owned));
+    let folder = std::env::var_os("SSE_BINARIES").map(PathBuf::from);
+    let path = folder.map_or_else(beside, |folder| Ok(Some(folder)))?.context("a target folder")?.join(name);
     ensure!(path.exists(), "{} is not built: run `make build`", path.display());
     Ok(path)
 }
