@@ -20,8 +20,10 @@ cargo test --quiet --locked -p sse-tests --test gateway
 say "chaos: one nats-server, and a cluster of three"
 cargo test --quiet --locked -p sse-tests --test chaos -- --test-threads 1
 
-say "many clients: cut anywhere, stalled, churned"
-cargo test --quiet --locked -p sse-tests --test heavy -- --nocapture --test-threads 1
+say "many clients, at the gateway as it is released: cut anywhere, stalled, churned"
+cargo build --quiet --release --locked -p sse-gateway -p sse-operator
+released=${CARGO_TARGET_DIR:-$PWD/target}/$(rustc -vV | sed -n 's/^host: //p')/release
+SSE_BINARIES=$released cargo test --quiet --locked -p sse-tests --test heavy -- --nocapture --test-threads 1
 
 say "the demo of machines that can run no cluster"
 DEV_NATS_PORT=14222 DEV_PORT=18080 DEV_ADMIN_PORT=19090 "$tests/demo/dev.sh" --demo

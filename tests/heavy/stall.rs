@@ -197,7 +197,7 @@ fn read(data: &str) -> Result<(usize, Duration)> {
 async fn witness(
     mut raw: Raw,
     clock: Instant,
-    published: watch::Receiver<Option<Vec<usize>>>,
+    mut published: watch::Receiver<Option<Vec<usize>>>,
     tenant: usize,
     seen: Arc<AtomicUsize>,
 ) -> Result<Vec<Duration>> {
@@ -206,7 +206,11 @@ async fn witness(
         if published.borrow().as_ref().is_some_and(|published| published[tenant] == delays.len()) {
             return Ok(delays);
         }
-        let event = raw.next(PATIENCE).await;
+        let event = tokio::select! {
+            event = raw.next(PATIENCE) => event,
+            // Perhaps that was the last one.
+            _ = published.changed(), if published.borrow().is_none() => continue,
+        };
         let event = event.with_context(|| format!("witness {tenant} after {} events", delays.len()))?;
         let (index, at) = read(&event.context("ended")?.data)?;
         ensure!(index == delays.len(), "witness {tenant} saw {index} after {} events", delays.len());
