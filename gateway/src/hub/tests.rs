@@ -1,5 +1,7 @@
 //! The hub with plain values: what a connection gets, wherever it begins.
 
+use std::collections::BTreeMap;
+
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -7,9 +9,9 @@ use sse_crds::delivery::OverflowPolicy;
 
 use super::*;
 use crate::connection::outbox::{Item, Next};
-use crate::event::{Message, Source};
+use crate::event::{Delivery, Message, Source};
 use crate::postings::Postings;
-use crate::subject;
+use crate::subject::{self, Pattern, Token};
 
 const EPOCH: Epoch = Epoch(7);
 

@@ -1,0 +1,131 @@
+//! A connection in the hub: its way from behind to live, and out.
+
+use std::sync::Arc;
+
+use super::{Hub, Membership};
+use crate::connection::outbox::Outbox;
+use crate::cursor::{Cursor, Epoch};
+use crate::event::{Delivery, Entry};
+use crate::subject::ConnectionId;
+
+/// Events of the ring that one client may look at before it lets the hub go on.
+const SCAN: usize = 1024;
+
+/// A connection in the hub; leaves it when dropped.
+pub struct Registration {
+    pub(super) hub: Arc<Hub>,
+    pub connection: ConnectionId,
+    pub outbox: Arc<Outbox>,
+}
+
+/// What a connection that is behind does next.
+pub enum Resume {
+    /// It is live again; these are the last events before.
+    Live { events: Vec<Arc<Delivery>>, position: u64 },
+    /// There is more in the ring.
+    More { events: Vec<Arc<Delivery>>, position: u64 },
+    /// The ring does not reach back: read the log, up to this sequence.
+    Log { upto: u64 },
+    /// The client saw more than this pod has yet: wait for the feed.
+    Ahead,
+    /// It was live already, or the log became another one meanwhile.
+    Nothing,
+}
+
+impl Registration {
+    /// The next step of a connection that is behind `after`.
+    #[must_use]
+    pub fn resume(&self, after: u64) -> Resume {
+        let state = self.hub.state();
+        let Some(epoch) = state.epoch else { return Resume::Nothing };
+        if !self.outbox.is_behind(after) {
+            return Resume::Nothing;
+        }
+        if after > state.head {
+            return Resume::Ahead;
+        }
+        let Some(member) = state.index.member(self.connection) else { return Resume::Nothing };
+        let subjects = member.membership.subjects(&self.hub.rules.prefix);
+        let Some(found) = state.ring.on(subjects.iter().map(String::as_str), after) else {
+            return Resume::Log { upto: state.ring.from().saturating_sub(1).min(state.head) };
+        };
+        let mut events = Vec::new();
+        let mut position = after;
+        for (looked_at, entry) in found.enumerate() {
+            if looked_at >= SCAN || events.len() >= self.outbox.capacity() {
+                self.outbox.progress(after, position);
+                return Resume::More { events, position };
+            }
+            position = entry.message.sequence;
+            events.extend(self.hub.delivery(&member.membership, entry, epoch));
+        }
+        self.outbox.go_live(after);
+        Resume::Live { events, position: state.head }
+    }
+
+    /// Gives up on what was missed and goes live; returns the new position.
+    #[must_use]
+    pub fn skip_to_live(&self, after: u64) -> Option<Cursor> {
+        let state = self.hub.state();
+        self.outbox.go_live(after);
+        state.epoch.map(|epoch| Cursor::new(epoch, state.head))
+    }
+
+    /// What the connection listens to now, to look its events up elsewhere; `None` before the log was
+    /// reached.
+    #[must_use]
+    pub fn listener(&self) -> Option<Listener> {
+        let state = self.hub.state();
+        let member = state.index.member(self.connection)?;
+        let subjects = member.membership.subjects(&self.hub.rules.prefix);
+        let membership = member.membership.clone();
+        Some(Listener { hub: self.hub.clone(), membership, subjects, epoch: state.epoch? })
+    }
+}
+
+/// What a connection listens to, at one moment.
+pub struct Listener {
+    hub: Arc<Hub>,
+    membership: Arc<Membership>,
+    subjects: Vec<String>,
+    epoch: Epoch,
+}
+
+impl Listener {
+    /// Subjects on which its events come, and others'; `<prefix>.<tenant>.topic` for all topics.
+    pub fn subjects(&self) -> impl Iterator<Item = &str> {
+        self.subjects.iter().map(String::as_str)
+    }
+
+    /// The same, as NATS filters them.
+    #[must_use]
+    pub fn filters(&self) -> Vec<String> {
+        let family = format!("{}.{}.topic", self.hub.rules.prefix, self.membership.tenant);
+        let filter = |subject: &str| {
+            if subject == family { format!("{subject}.>") } else { subject.to_owned() }
+        };
+        self.subjects().map(filter).collect()
+    }
+
+    /// The event, if it is for this connection.
+    #[must_use]
+    pub fn delivery(&self, entry: &Arc<Entry>) -> Option<Arc<Delivery>> {
+        self.hub.delivery(&self.membership, entry, self.epoch)
+    }
+}
+
+impl Hub {
+    fn delivery(&self, membership: &Membership, entry: &Arc<Entry>, epoch: Epoch) -> Option<Arc<Delivery>> {
+        let audience = self.rules.audience(&entry.message).ok()?;
+        if !membership.receives(&audience) {
+            return None;
+        }
+        entry.delivery(&self.rules, epoch).cloned()
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.hub.state().index.remove(self.connection);
+    }
+}
