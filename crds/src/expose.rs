@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,8 @@ pub struct Service {
     /// Its type.
     #[serde(rename = "type")]
     pub type_: ServiceType,
+    /// Which families of addresses it has: both where the cluster does, or as said here.
+    pub ip_family_policy: IpFamilyPolicy,
     /// Its annotations.
     #[schemars(schema_with = "bounded_map")]
     pub annotations: BTreeMap<String, String>,
@@ -57,6 +60,27 @@ impl ServiceType {
             Self::ClusterIP => "ClusterIP",
             Self::NodePort => "NodePort",
             Self::LoadBalancer => "LoadBalancer",
+        }
+    }
+}
+
+/// Families of addresses of a Service.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpFamilyPolicy {
+    SingleStack,
+    #[default]
+    PreferDualStack,
+    RequireDualStack,
+}
+
+impl IpFamilyPolicy {
+    /// The name in the Kubernetes API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SingleStack => "SingleStack",
+            Self::PreferDualStack => "PreferDualStack",
+            Self::RequireDualStack => "RequireDualStack",
         }
     }
 }
@@ -115,7 +139,7 @@ pub struct NetworkPolicy {
     pub enabled: bool,
     /// Peers that may scrape the admin port, as in a NetworkPolicy's `from`.
     #[schemars(schema_with = "objects")]
-    pub metrics_from: Vec<serde_json::Value>,
+    pub metrics_from: Vec<NetworkPolicyPeer>,
 }
 
 impl Default for NetworkPolicy {

@@ -19,12 +19,13 @@ pub mod status;
 pub mod telemetry;
 mod validate;
 
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerBehavior;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use schema::crd;
-use schema::rule;
+use schema::{object, rule};
 pub use status::SseGatewayStatus;
 pub use validate::{FieldError, is_valid_name};
 
@@ -32,6 +33,9 @@ pub use validate::{FieldError, is_valid_name};
 pub const GROUP: &str = "ssegateway.io";
 /// The longest `metadata.name`: children add suffixes and must stay within 63 characters.
 pub const MAX_NAME: usize = 40;
+/// Seconds that a pod goes on accepting after SIGTERM: the endpoint's removal takes a moment to spread.
+/// The gateway waits for them before its drain window, and the operator grants them.
+pub const ENDPOINT_GRACE_SECONDS: u16 = 3;
 
 /// A Server-Sent-Events gateway: pods that authenticate browsers and stream to each of them the
 /// events that services publish to NATS for its tenant and user.
@@ -152,8 +156,9 @@ pub struct SseGatewaySpec {
     pub pod: pod::Pod,
 }
 
-/// Bounds and target of the HorizontalPodAutoscaler.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Bounds and targets of the HorizontalPodAutoscaler. It needs a source of the metric
+/// `sse_server_active_connections` of pods, such as the Prometheus adapter.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[schemars(extend("x-kubernetes-validations" = rule(
     "self.minReplicas <= self.maxReplicas",
     "spec.autoscaling.minReplicas: must not be above spec.autoscaling.maxReplicas"
@@ -169,11 +174,26 @@ pub struct Autoscaling {
     /// Connections per pod that the autoscaler aims at.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub target_connections: u32,
+    /// CPU use that it aims at too, in percent of what the pods request. Not set: CPU does not count.
+    #[serde(rename = "targetCPUUtilizationPercentage", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub target_cpu_utilization_percentage: Option<u32>,
+    /// How fast it scales, as in a HorizontalPodAutoscaler, instead of the operator's own: up at once, down
+    /// by a pod or a tenth of them a minute, after five minutes of calm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "object")]
+    pub behavior: Option<HorizontalPodAutoscalerBehavior>,
 }
 
 impl Default for Autoscaling {
     fn default() -> Self {
-        Self { min_replicas: 2, max_replicas: 20, target_connections: 10_000 }
+        Self {
+            min_replicas: 2,
+            max_replicas: 20,
+            target_connections: 10_000,
+            target_cpu_utilization_percentage: None,
+            behavior: None,
+        }
     }
 }
 

@@ -100,6 +100,9 @@ impl SseGatewaySpec {
             f.range("autoscaling.minReplicas", a.min_replicas.into(), 1..=1000);
             f.range("autoscaling.maxReplicas", a.max_replicas.into(), 1..=1000);
             f.range("autoscaling.targetConnections", a.target_connections.into(), 1..=1_000_000);
+            if let Some(percent) = a.target_cpu_utilization_percentage {
+                f.range("autoscaling.targetCPUUtilizationPercentage", percent.into(), 1..=1000);
+            }
             f.require(
                 a.min_replicas <= a.max_replicas,
                 "autoscaling.minReplicas",
@@ -327,6 +330,10 @@ mod tests {
             (json!({"auth": {"issuers": []}}), "auth.issuers"),
             (json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}), "autoscaling.minReplicas"),
             (json!({"autoscaling": {"targetConnections": 20_000}}), "autoscaling.targetConnections"),
+            (
+                json!({"autoscaling": {"targetCPUUtilizationPercentage": 0}}),
+                "autoscaling.targetCPUUtilizationPercentage",
+            ),
             (json!({"nats": {"url": "nats://user:secret@nats"}}), "nats.url"),
             (json!({"nats": {"subjectPrefix": "a.b"}}), "nats.subjectPrefix"),
             (json!({"endpoints": {"basePath": "/"}}), "endpoints.basePath"),

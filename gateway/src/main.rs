@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 /// Pods go on accepting for this long after SIGTERM: the endpoint's removal takes a moment to spread.
-const ENDPOINT_GRACE: Duration = Duration::from_secs(3);
+const ENDPOINT_GRACE: Duration = Duration::from_secs(sse_crds::ENDPOINT_GRACE_SECONDS as u64);
 /// After the window, streams that still did not end are cut.
 const LAST_CALL: Duration = Duration::from_secs(5);
 

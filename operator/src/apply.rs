@@ -1,31 +1,30 @@
-//! Makes the planned children real, and removes configurations that no pod uses any more.
+//! Makes the planned children real, and removes those that are no longer wanted.
 //!
 //! Server-side apply with one field manager: fields that others set and the plan does not name stay
 //! theirs, fields that are no longer planned go. An object that the gateway does not control is never
 //! touched.
 
+mod place;
+mod replicas;
+
 use std::collections::HashSet;
-use std::fmt::Debug;
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
-use kube::api::{Api, DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, Preconditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DynamicObject, ListParams};
 use kube::{Client, Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::json;
-use tracing::info;
 
+use crate::apis::{Apis, is_missing};
 use crate::memory::Key;
-use crate::plan::{self, Children};
+use crate::plan::{self, Children, Optional};
 use crate::rollouts::{self, Cause};
+
+use place::Place;
 
 /// Owner of every field that the operator sets.
 pub const FIELD_MANAGER: &str = "sse-operator";
-/// Keeps `replicas` of a Deployment while they are handed over to an autoscaler.
-const HANDOVER_MANAGER: &str = "sse-operator-handover";
 
 /// Why a child is not as planned.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +33,13 @@ pub enum Error {
         "{kind} {namespace}/{name} exists and is not controlled by this SseGateway: delete it, or give the SseGateway another name"
     )]
     NotOurs { kind: String, namespace: String, name: String },
+    #[error(
+        "{0}: this cluster has no {kind} ({version}): install {origin}, or set {0}.enabled to false",
+        .api.field(), kind = .api.kind(), version = .api.api_version(), origin = .api.origin()
+    )]
+    MissingApi { api: Optional },
+    #[error("discovery of {} failed", .api.api_version())]
+    Discovery { api: Optional, source: kube::Error },
     #[error("{kind} {namespace}/{name} was not {action}")]
     Api { kind: String, namespace: String, name: String, action: &'static str, source: kube::Error },
 }
@@ -42,10 +48,11 @@ impl Error {
     /// Whether it is because the namespace is being deleted, with everything in it.
     #[must_use]
     pub fn is_of_a_namespace_that_goes(&self) -> bool {
-        let Self::Api { source: kube::Error::Api(status), .. } = self else { return false };
+        let Self::Api { source: source @ kube::Error::Api(status), .. } = self else { return false };
+        // Without details it is the answer of an API server that lacks the API.
         let Some(details) = &status.details else { return false };
         let terminating = details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating");
-        terminating || (status.is_not_found() && details.kind == "namespaces")
+        terminating || (is_missing(source) && details.kind == "namespaces")
     }
 }
 
@@ -71,127 +78,104 @@ impl Owner<'_> {
     }
 }
 
-/// Applies all children, the Deployment last: its pods need the others. It is left as it is when `admit`
-/// does not want it changed for this cause. Returns it as it now is, and whether it was left.
+/// What became of the children.
+#[derive(Debug)]
+pub struct Outcome {
+    /// As it now is.
+    pub deployment: Deployment,
+    /// Whether it was left as it is.
+    pub waits: bool,
+    /// Of those that the pods do not need: the first that failed.
+    pub rest: Result<(), Error>,
+}
+
+/// Applies all children, and removes those that are not wanted. The Deployment is left as it is when
+/// `admit` does not want it changed for this cause.
 ///
 /// # Errors
 ///
-/// At the first child that belongs to someone else or that the API server refuses.
+/// At the first child that belongs to someone else or that the API server refuses. What the pods do not
+/// need is tried to the end: one that fails holds up no other.
 pub async fn children(
+    client: &Client,
+    apis: &Apis,
+    owner: Owner<'_>,
+    plan: &mut Children,
+    admit: impl FnOnce(Cause) -> bool,
+) -> Result<Outcome, Error> {
+    Place::new(client, owner).apply(&mut plan.service_account).await?;
+    Place::new(client, owner).apply(&mut plan.config_map).await?;
+    Place::new(client, owner).apply(&mut plan.service).await?;
+    Place::new(client, owner).apply(&mut plan.headless).await?;
+    // Before the pods: none is ever without it.
+    Place::new(client, owner).settle(plan.network_policy.as_mut()).await?;
+    let (deployment, waits) = deployment(client, owner, plan, admit).await?;
+
+    let rest = [
+        Place::new(client, owner).settle(plan.disruption_budget.as_mut()).await,
+        match plan.autoscaler.as_mut() {
+            Some(planned) => Place::new(client, owner).settle(Some(planned)).await,
+            None => Ok(()),
+        },
+        Place::new(client, owner).settle(plan.ingress.as_mut()).await,
+        optional(client, apis, owner, Optional::HttpRoute, plan.http_route.as_mut()).await,
+        optional(client, apis, owner, Optional::PodMonitor, plan.pod_monitor.as_mut()).await,
+    ];
+    Ok(Outcome { deployment, waits, rest: rest.into_iter().collect() })
+}
+
+/// The Deployment as it then is, and whether it was left so.
+async fn deployment(
     client: &Client,
     owner: Owner<'_>,
     plan: &mut Children,
     admit: impl FnOnce(Cause) -> bool,
 ) -> Result<(Deployment, bool), Error> {
-    child(client, owner, &mut plan.service_account).await?;
-    child(client, owner, &mut plan.config_map).await?;
-    child(client, owner, &mut plan.service).await?;
-    let live = live(&api::<Deployment>(client, owner), owner, owner.name).await?;
+    let place = Place::<Deployment>::new(client, owner);
+    let live = place.whole(owner.name).await?;
     let meta = live.as_ref().map(Resource::meta);
     let (hash, generation) = (plan.config_hash.as_str(), plan.generation);
     let since = meta.and_then(|meta| plan::generation_of(meta, hash)).unwrap_or(generation);
     plan::set_generation(&mut plan.deployment, hash, since);
     rollouts::sign(&mut plan.deployment, generation);
     let admitted = admit(rollouts::cause(meta, &plan.deployment));
-    let uid = meta.and_then(|meta| meta.uid.clone());
-    match (live, plan.first_replicas) {
-        (Some(live), _) if !admitted => return Ok((live, true)),
-        (None, Some(first)) => set_replicas(&mut plan.deployment, first),
-        (Some(live), Some(_)) => hand_over_replicas(client, owner, &live).await?,
-        (_, None) => {}
-    }
-    Ok((write(client, owner, &mut plan.deployment, uid).await?, false))
-}
-
-fn set_replicas(deployment: &mut Deployment, replicas: i32) {
-    if let Some(spec) = &mut deployment.spec {
-        spec.replicas = Some(replicas);
-    }
-}
-
-/// Applies one child.
-async fn child<K>(client: &Client, owner: Owner<'_>, planned: &mut K) -> Result<K, Error>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + Serialize
-        + DeserializeOwned,
-{
-    let live = live(&api::<PartialObjectMeta<K>>(client, owner), owner, &planned.name_any()).await?;
-    write(client, owner, planned, live.and_then(|live| live.uid())).await
-}
-
-/// Writes a child over the one of that uid, or where there is none.
-async fn write<K>(
-    client: &Client,
-    owner: Owner<'_>,
-    planned: &mut K,
-    over: Option<String>,
-) -> Result<K, Error>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + Serialize
-        + DeserializeOwned,
-{
-    let name = planned.name_any();
-    let mut params = PatchParams::apply(FIELD_MANAGER);
-    if over.is_some() {
-        // Bound to this very object: one that took its place since is refused.
-        planned.meta_mut().uid = over;
-        params = params.force();
-    }
-    // Without force where there was nothing: an object that appeared since keeps its fields.
-    api::<K>(client, owner)
-        .patch(&name, &params, &Patch::Apply(&*planned))
-        .await
-        .map_err(|source| failed::<K>(owner, &name, "applied", source))
-}
-
-/// The object of that name, if there is one and it is ours.
-async fn live<K>(api: &Api<K>, owner: Owner<'_>, name: &str) -> Result<Option<K>, Error>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-{
-    let live = api.get_opt(name).await.map_err(|source| failed::<K>(owner, name, "read", source))?;
-    match live {
-        Some(live) if !owner.controls(live.meta()) => Err(Error::NotOurs {
-            kind: K::kind(&()).into(),
-            namespace: owner.namespace.into(),
-            name: name.into(),
-        }),
-        live => Ok(live),
-    }
-}
-
-/// Leaves the replicas as they are when the plan stops to name them: a field that its only manager
-/// drops falls back to its default, which is 1, and would end most connections.
-async fn hand_over_replicas(client: &Client, owner: Owner<'_>, live: &Deployment) -> Result<(), Error> {
-    let ours = live.managed_fields().iter().any(sets_replicas);
-    let Some(replicas) = live.spec.as_ref().and_then(|spec| spec.replicas).filter(|_| ours) else {
-        return Ok(());
+    let live = match live {
+        Some(live) if !admitted => return Ok((live, true)),
+        live => live,
     };
-    let patch = json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": owner.name, "uid": live.uid()},
-        "spec": {"replicas": replicas},
-    });
-    let params = PatchParams::apply(HANDOVER_MANAGER);
-    match api::<Deployment>(client, owner).patch(owner.name, &params, &Patch::Apply(patch)).await {
-        Ok(_) => Ok(()),
-        // An autoscaler set them in this moment: they are its already.
-        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
-        Err(source) => Err(failed::<Deployment>(owner, owner.name, "handed to the autoscaler", source)),
+    match plan.first_replicas {
+        Some(first) => replicas::leave(&place, live.as_ref(), &mut plan.deployment, first).await?,
+        // Before the replicas are the spec's again: it would set them once more.
+        None => Place::<HorizontalPodAutoscaler>::new(client, owner).remove().await?,
     }
+    let uid = live.and_then(|live| live.uid());
+    Ok((place.write(&mut plan.deployment, uid).await?, false))
 }
 
-fn sets_replicas(entry: &ManagedFieldsEntry) -> bool {
-    entry.manager.as_deref() == Some(FIELD_MANAGER)
-        && entry.subresource.as_deref().unwrap_or_default().is_empty()
-        && entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+/// Settles a child whose API the cluster may lack.
+async fn optional(
+    client: &Client,
+    apis: &Apis,
+    owner: Owner<'_>,
+    api: Optional,
+    planned: Option<&mut DynamicObject>,
+) -> Result<(), Error> {
+    let wanted = planned.is_some();
+    match apis.serve(client, api).await {
+        Ok(true) => {}
+        Ok(false) if wanted => return Err(Error::MissingApi { api }),
+        Err(source) if wanted => return Err(Error::Discovery { api, source }),
+        // Where there can be none, none is to be removed.
+        Ok(false) | Err(_) => return Ok(()),
+    }
+    match Place::of(client, owner, &api.resource()).settle(planned).await {
+        // An object that is not there is made, or need not go: only the API can be what is not found.
+        Err(Error::Api { source, .. }) if is_missing(&source) => {
+            apis.missing(api);
+            if wanted { Err(Error::MissingApi { api }) } else { Ok(()) }
+        }
+        result => result,
+    }
 }
 
 /// Deletes the gateway's configurations that are neither `current` nor in `used` by a pod.
@@ -207,20 +191,12 @@ pub async fn remove_old_configs(
     current: &str,
     used: &HashSet<String>,
 ) -> Result<(), Error> {
+    let place = Place::<ConfigMap>::new(client, owner);
     let params = ListParams::default().labels(&plan::selector_string(owner.name));
-    let maps = api::<PartialObjectMeta<ConfigMap>>(client, owner)
-        .list(&params)
-        .await
-        .map_err(|source| failed::<ConfigMap>(owner, "*", "listed", source))?;
+    let maps = place.api.list_metadata(&params).await;
+    let maps = maps.map_err(|source| place.failed("*", "listed", source))?;
     for map in maps.items.iter().filter(|map| is_old_config(&map.metadata, owner, current, used)) {
-        let name = map.name_any();
-        let same = Preconditions { uid: map.uid(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(same), ..DeleteParams::background() };
-        match api::<ConfigMap>(client, owner).delete(&name, &params).await {
-            Ok(_) => info!(config_map = name, "Removed a configuration that no pod uses any more."),
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
-            Err(source) => return Err(failed::<ConfigMap>(owner, &name, "deleted", source)),
-        }
+        place.delete(&map.metadata).await?;
     }
     Ok(())
 }
@@ -228,28 +204,6 @@ pub async fn remove_old_configs(
 fn is_old_config(meta: &ObjectMeta, owner: Owner<'_>, current: &str, used: &HashSet<String>) -> bool {
     let hash = meta.name.as_deref().and_then(|name| name.strip_prefix(owner.name)?.strip_prefix('-'));
     hash.is_some_and(|hash| hash != current && !used.contains(hash)) && owner.controls(meta)
-}
-
-fn api<K>(client: &Client, owner: Owner<'_>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    Api::namespaced(client.clone(), owner.namespace)
-}
-
-fn failed<K: Resource<DynamicType = ()>>(
-    owner: Owner<'_>,
-    name: &str,
-    action: &'static str,
-    source: kube::Error,
-) -> Error {
-    Error::Api {
-        kind: K::kind(&()).into(),
-        namespace: owner.namespace.into(),
-        name: name.into(),
-        action,
-        source,
-    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,14 @@ pub struct Arguments {
     #[arg(long, env, default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_concurrent_rollouts: u16,
 
+    /// Namespace of the operator's own pods, which network policies let in.
+    #[arg(long, env, value_parser = NonEmptyStringValueParser::new())]
+    pub pod_namespace: Option<String>,
+
+    /// Labels that select the operator's own pods in it: `key=value`, comma-separated.
+    #[arg(long, env, value_delimiter = ',', value_parser = label)]
+    pub pod_labels: Vec<(String, String)>,
+
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, env, default_value = "[::]:8080")]
     pub listen: SocketAddr,
@@ -81,6 +89,11 @@ impl From<PullPolicy> for ImagePullPolicy {
     }
 }
 
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be key=value")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -94,6 +107,16 @@ mod tests {
     #[test]
     fn the_definition_of_the_arguments_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn labels_are_pairs() {
+        let run = ["--gateway-image", "i", "--pod-namespace", "sse-system", "--pod-labels"];
+        let arguments = parse(&[&run[..], &["a/b=c, d=e"]].concat()).expect("arguments");
+        assert_eq!(arguments.pod_namespace.as_deref(), Some("sse-system"));
+        assert_eq!(arguments.pod_labels, [("a/b".into(), "c".into()), ("d".into(), "e".into())]);
+        let wrong = parse(&[&run[..], &["a"]].concat()).expect_err("no pair").to_string();
+        assert!(wrong.contains("must be key=value"), "{wrong}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
 
@@ -112,6 +113,21 @@ pub fn trim_pod(pod: &mut Pod) {
     }
 }
 
+/// Drops from the metadata of a known child who told its status last, and when.
+pub fn trim_child(meta: &mut ObjectMeta) {
+    if let Some(fields) = &mut meta.managed_fields {
+        fields.retain(|entry| entry.subresource.as_deref() != Some("status"));
+    }
+}
+
+/// Whether two states of a child, trimmed, differ in nothing but its status, which others tell at any
+/// time: who changes anything else is named among the managers, with the time.
+#[must_use]
+pub fn differ_in_version_alone(a: &ObjectMeta, b: &ObjectMeta) -> bool {
+    let fixed = |meta: &ObjectMeta| ObjectMeta { resource_version: None, ..meta.clone() };
+    fixed(a) == fixed(b)
+}
+
 /// Whether two states of a Deployment differ in nothing but how far it is.
 #[must_use]
 pub fn differ_in_status_alone(a: &Deployment, b: &Deployment) -> bool {
@@ -156,7 +172,7 @@ mod tests {
         assert!(!cache.knows_deployments());
         let stuck = json!({"updatedReplicas": 1, "conditions": [
             {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]});
-        let unready = json!({"availableReplicas": 1, "conditions": [
+        let unready = json!({"readyReplicas": 1, "conditions": [
             {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]});
         for (name, patch) in [
             ("complete", json!({})),
@@ -195,6 +211,23 @@ mod tests {
         }
         let pods = cache.pods("demo", &labels).expect("known");
         assert_eq!(pods, [pod("demo", "live")]);
+    }
+
+    #[test]
+    fn the_status_of_a_child_is_no_change_and_a_spec_is() {
+        let child = |version: &str, status_at: &str, spec_at: &str| {
+            let entry = |subresource: &str, second: &str| json!({"manager": "m", "subresource": subresource, "time": format!("2026-01-01T00:00:{second}Z")});
+            let entries = [entry("status", status_at), entry("", spec_at)];
+            let mut meta: ObjectMeta = serde_json::from_value(
+                json!({"name": "live", "resourceVersion": version, "managedFields": entries}),
+            )
+            .expect("metadata");
+            trim_child(&mut meta);
+            meta
+        };
+        let before = child("1", "01", "01");
+        assert!(differ_in_version_alone(&before, &child("2", "02", "01")));
+        assert!(!differ_in_version_alone(&before, &child("2", "01", "02")));
     }
 
     #[test]

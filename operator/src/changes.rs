@@ -53,6 +53,23 @@ impl Changes {
         }
     }
 
+    /// The same for a watch that nothing waits for, since what it is of may not be there.
+    pub fn of_optional<K: Resource, F: Fn(&K) -> bool>(
+        self: &Arc<Self>,
+        means_nothing: F,
+    ) -> impl FnMut(&watcher::Result<Event<K>>) + use<K, F> {
+        let changes = self.clone();
+        move |event| match event {
+            Ok(Event::Apply(object)) if means_nothing(object) => {}
+            Ok(Event::Apply(object) | Event::Delete(object) | Event::InitApply(object)) => {
+                changes.touch(object.meta());
+            }
+            // What came before was not told: that there is the API now, to begin with.
+            Ok(Event::InitDone) => changes.relisted.store(changes.tick(), SeqCst),
+            Ok(Event::Init) | Err(_) => {}
+        }
+    }
+
     /// The moment of the last change that concerns the gateway; none while a watch is blind.
     pub fn mark(&self, key: &Key) -> Option<Mark> {
         if self.blind.load(SeqCst) > 0 {
@@ -118,6 +135,21 @@ mod tests {
         others(&Ok(Event::Init));
         others(&Ok(Event::InitDone));
         assert!(mark(&changes, "live").is_some());
+    }
+
+    #[test]
+    fn a_watch_that_may_never_list_is_not_waited_for_and_concerns_all_once_it_does() {
+        let changes = Arc::<Changes>::default();
+        let mut watch = changes.of_optional(|_: &Service| false);
+        let before = mark(&changes, "live");
+        watch(&Ok(Event::Init));
+        assert!(before.is_some() && mark(&changes, "live") == before);
+        watch(&Ok(Event::InitDone));
+        let listed = mark(&changes, "live");
+        assert_ne!(listed, before);
+        watch(&Ok(Event::Delete(service("live"))));
+        assert_ne!(mark(&changes, "live"), listed);
+        assert_eq!(mark(&changes, "other"), listed);
     }
 
     #[test]

@@ -6,30 +6,37 @@
 
 use std::fmt::Debug;
 use std::future::ready;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use futures::stream::select_all;
+use futures::stream::{self, select_all};
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
-use kube::api::{Api, PartialObjectMeta};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{Api, DynamicObject, PartialObjectMeta};
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Config, Controller, Predicate, WatchStreamExt, controller, predicates, reflector};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use sse_crds::SseGateway;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::apis::{LOOK_AGAIN, is_missing};
 use crate::cache::{self, Writers};
 use crate::health::Readiness;
+use crate::memory::jittered;
 use crate::notice::chain;
-use crate::plan::MANAGED_BY;
+use crate::plan::{MANAGED_BY, Optional};
 use crate::reconcile::{Context, Error, reconcile, retry};
 
 /// A gateway as watched. One that can not be read is still an item, or it would stall the watch of
@@ -135,12 +142,19 @@ fn one(
             predicates::generation.combine(predicates::labels).combine(predicates::annotations),
             kube::runtime::PredicateConfig::default(),
         );
+    let optional = |api: Optional| optional_children(context.clone(), scope.clone(), api);
     Controller::for_stream(unbroken(gateways), reader)
         .with_config(Config::default().concurrency(AT_ONCE))
         .owns_stream(known_deployments(context, scope, deployments, readiness))
         .owns_stream(children::<Service>(context, scope, readiness))
         .owns_stream(children::<ServiceAccount>(context, scope, readiness))
         .owns_stream(children::<ConfigMap>(context, scope, readiness))
+        .owns_stream(children::<NetworkPolicy>(context, scope, readiness))
+        .owns_stream(children::<PodDisruptionBudget>(context, scope, readiness))
+        .owns_stream(children::<HorizontalPodAutoscaler>(context, scope, readiness))
+        .owns_stream(children::<Ingress>(context, scope, readiness))
+        .owns_stream_with(optional(Optional::HttpRoute), Optional::HttpRoute.resource())
+        .owns_stream_with(optional(Optional::PodMonitor), Optional::PodMonitor.resource())
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile, |object, error, context| retry(&object, error, &context), context.clone())
 }
@@ -157,14 +171,87 @@ where
         + Debug
         + DeserializeOwned
         + Send
+        + Sync
         + 'static,
 {
+    let (known, writer) = reflector::store();
     let changes = watcher(scope.api::<PartialObjectMeta<K>>(context.client.clone()), ours())
+        .modify(|child| cache::trim_child(&mut child.metadata))
         .inspect(tell_refusal(&K::kind(&()), scope, readiness))
-        .inspect(context.changes.of(|_: &PartialObjectMeta<K>| false))
+        .inspect(context.changes.of(told_status_alone(known, ())))
+        .reflect(writer)
         .touched_objects()
         .default_backoff();
     unbroken(changes)
+}
+
+/// Every change of our children of a kind whose API the cluster may lack: watched while it is there. The
+/// operator is as ready without them.
+fn optional_children(
+    context: Arc<Context>,
+    scope: Scope,
+    api: Optional,
+) -> impl Stream<Item = Result<PartialObjectMeta<DynamicObject>, watcher::Error>> + Send {
+    let watches = stream::repeat(()).then(move |()| {
+        let (context, scope) = (context.clone(), scope.clone());
+        async move {
+            until_served(&context, api).await;
+            watch_while_served(context, &scope, api)
+        }
+    });
+    unbroken(watches.flatten())
+}
+
+async fn until_served(context: &Context, api: Optional) {
+    while !matches!(context.apis.serve(&context.client, api).await, Ok(true)) {
+        sleep(jittered(LOOK_AGAIN)).await;
+    }
+}
+
+/// Ends when the API is gone.
+fn watch_while_served(
+    context: Arc<Context>,
+    scope: &Scope,
+    api: Optional,
+) -> impl Stream<Item = watcher::Result<PartialObjectMeta<DynamicObject>>> + Send + use<> {
+    let (client, resource) = (context.client.clone(), api.resource());
+    let objects = match scope {
+        Scope::Cluster => Api::<PartialObjectMeta<DynamicObject>>::all_with(client, &resource),
+        Scope::Namespace(name) => Api::namespaced_with(client, name, &resource),
+    };
+    let writer = Writer::new(resource.clone());
+    watcher(objects, ours())
+        .modify(|child| cache::trim_child(&mut child.metadata))
+        .inspect(warn_when_broken(api.kind()))
+        .inspect(context.changes.of_optional(told_status_alone(writer.as_reader(), resource)))
+        .reflect(writer)
+        .touched_objects()
+        .default_backoff()
+        .take_while(move |item| {
+            let gone = item.as_ref().is_err_and(found_nothing);
+            if gone {
+                context.apis.missing(api);
+            }
+            ready(!gone)
+        })
+}
+
+fn found_nothing(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(cause) | watcher::Error::WatchStartFailed(cause)) = error else {
+        return false;
+    };
+    is_missing(cause)
+}
+
+/// Whether a child differs from what is known of it in its status alone.
+fn told_status_alone<K>(known: Store<K>, kind: K::DynamicType) -> impl Fn(&K) -> bool
+where
+    K: Resource<DynamicType: Clone + Eq + Hash> + Clone + 'static,
+{
+    move |now| {
+        let before = known.get(&ObjectRef::from_obj_with(now, kind.clone()));
+        before.is_some_and(|before| cache::differ_in_version_alone(before.meta(), now.meta()))
+    }
 }
 
 /// The same of the Deployments, which are kept with their status.

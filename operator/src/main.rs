@@ -11,12 +11,18 @@
 //! | `ssegateway.io` | `ssegateways/status` | patch | what was seen |
 //! | `ssegateway.io` | `ssegateways/finalizers` | update | `blockOwnerDeletion`, where the API server checks it |
 //! | `apps` | `deployments` | get, list, watch, create, patch | the pods |
-//! | (core) | `services`, `serviceaccounts` | get, list, watch, create, patch | the other children |
+//! | (core) | `services`, `serviceaccounts` | get, list, watch, create, patch | children that every gateway has |
 //! | (core) | `configmaps` | get, list, watch, create, patch, delete | configurations, of which old ones go |
+//! | `networking.k8s.io` | `networkpolicies`, `ingresses` | get, list, watch, create, patch, delete | children that a spec can do without |
+//! | `policy` | `poddisruptionbudgets` | get, list, watch, create, patch, delete | the same |
+//! | `autoscaling` | `horizontalpodautoscalers` | get, list, watch, create, patch, delete | the same |
+//! | `gateway.networking.k8s.io` | `httproutes` | get, list, watch, create, patch, delete | the same, where the API is |
+//! | `monitoring.coreos.com` | `podmonitors` | get, list, watch, create, patch, delete | the same, where the API is |
 //! | (core) | `pods` | list, watch | whom to ask for `/status` |
 //! | `events.k8s.io` | `events` | create | news |
 //! | `coordination.k8s.io` | `leases` | get, create, update | which of several operators works |
 
+mod apis;
 mod apply;
 mod arguments;
 mod cache;
@@ -32,6 +38,8 @@ mod plan;
 mod probe;
 mod reconcile;
 mod requests;
+#[cfg(test)]
+mod rights;
 mod rollouts;
 mod scout;
 mod status;
@@ -53,6 +61,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+use crate::apis::Apis;
 use crate::arguments::{Arguments, Command, LogFormat};
 use crate::cache::Cache;
 use crate::controller::Scope;
@@ -60,7 +69,7 @@ use crate::health::Readiness;
 use crate::lease::{Candidate, Lost, Tenure};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::plan::Settings;
+use crate::plan::{OperatorPods, Settings};
 use crate::probe::Prober;
 use crate::reconcile::Context;
 use crate::requests::Gate;
@@ -97,7 +106,14 @@ fn print_crd() -> anyhow::Result<()> {
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     start_logs(&arguments)?;
     let image = arguments.gateway_image.clone().ok_or_else(|| anyhow!("--gateway-image is required"))?;
-    let settings = Settings { image, image_pull_policy: arguments.gateway_image_pull_policy.into() };
+    let settings = Settings {
+        image,
+        image_pull_policy: arguments.gateway_image_pull_policy.into(),
+        operator: arguments.pod_namespace.clone().map(|namespace| OperatorPods {
+            namespace,
+            labels: arguments.pod_labels.iter().cloned().collect(),
+        }),
+    };
     let scopes = Scope::of(&arguments.watch_namespaces);
     info!(version = env!("CARGO_PKG_VERSION"), ?settings, ?scopes, "Starting.");
 
@@ -172,6 +188,7 @@ async fn lead(
         prober: Prober::new(),
         metrics,
         memory: Memory::default(),
+        apis: Apis::default(),
         cache,
         changes: Arc::default(),
         rollouts: Rollouts::new(max_concurrent_rollouts),

@@ -20,6 +20,7 @@ use sse_crds::{SseGateway, SseGatewaySpec, SseGatewayStatus, is_valid_name};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::apis::{Apis, LOOK_AGAIN};
 use crate::apply::{self, FIELD_MANAGER, Owner};
 use crate::cache::Cache;
 use crate::changes::Changes;
@@ -51,6 +52,7 @@ pub struct Context {
     pub cache: Cache,
     pub changes: Arc<Changes>,
     pub rollouts: Rollouts,
+    pub apis: Apis,
 }
 
 /// Why a gateway is not as declared.
@@ -79,15 +81,23 @@ impl Error {
         match self {
             Self::InvalidSpec(_) | Self::Plan(_) => "InvalidSpec",
             Self::Apply { source: apply::Error::NotOurs { .. }, .. } => "ObjectNotOurs",
-            Self::Apply { source: apply::Error::Api { .. }, .. } => "ApplyFailed",
+            Self::Apply { source: apply::Error::MissingApi { .. }, .. } => "MissingApi",
+            Self::Apply { source: apply::Error::Api { .. } | apply::Error::Discovery { .. }, .. } => {
+                "ApplyFailed"
+            }
             Self::Observe { .. } | Self::Status(_) | Self::Deadline => "ObserveFailed",
             Self::TooEarly { failure, .. } => failure.reason,
         }
     }
 
-    /// Whether only a change of the spec can help.
+    /// Whether only a change of the spec or of the cluster can help.
     const fn is_final(&self) -> bool {
-        matches!(self, Self::InvalidSpec(_) | Self::Plan(_))
+        matches!(
+            self,
+            Self::InvalidSpec(_)
+                | Self::Plan(_)
+                | Self::Apply { source: apply::Error::MissingApi { .. }, .. }
+        )
     }
 
     fn failure(&self) -> Failure {
@@ -198,18 +208,27 @@ async fn apply(gateway: &SseGateway, owner: Owner<'_>, context: &Context) -> Res
         return Ok(as_known(before, context.cache.deployment(&key)));
     }
     let admit = |cause| cause != Cause::Operator || context.rollouts.admit(&key, &context.cache, now);
-    match apply::children(&context.client, owner, &mut children, admit).await {
-        Ok((deployment, waiting)) => {
-            context.rollouts.changed(&key, &deployment);
-            let applied = Applied { occasion, at: now, deployment, waiting, swept: false };
-            context.memory.applied(&key, applied.clone());
-            Ok(applied)
-        }
-        Err(source) => {
-            context.rollouts.withdraw(&key);
-            Err(Error::Apply { source, occasion })
-        }
+    let outcome = apply::children(&context.client, &context.apis, owner, &mut children, admit).await;
+    let outcome = outcome.map_err(|source| {
+        context.rollouts.withdraw(&key);
+        Error::Apply { source, occasion }
+    })?;
+    context.rollouts.changed(&key, &outcome.deployment);
+    outcome.rest.map_err(|source| failed_beside_the_pods(source, &key, occasion, context))?;
+    let apply::Outcome { deployment, waits: waiting, .. } = outcome;
+    let applied = Applied { occasion, at: now, deployment, waiting, swept: false };
+    context.memory.applied(&key, applied.clone());
+    Ok(applied)
+}
+
+/// A missing API is no reason to try again and again: once it is there, its watch begins, and tells.
+fn failed_beside_the_pods(source: apply::Error, key: &Key, occasion: Occasion, context: &Context) -> Error {
+    let is_missing = matches!(source, apply::Error::MissingApi { .. });
+    let error = Error::Apply { source, occasion };
+    if is_missing {
+        context.memory.put_off(key, occasion, Instant::now() + LOOK_AGAIN, error.failure());
     }
+    error
 }
 
 /// What was applied, with the Deployment as it is now known.

@@ -171,7 +171,7 @@ mod tests {
         serde_json::from_value(json!({
             "metadata": {"namespace": "demo", "name": name, "generation": generation},
             "spec": {"replicas": 2, "selector": {}, "template": {}},
-            "status": {"observedGeneration": generation, "replicas": 2, "updatedReplicas": updated, "availableReplicas": 2},
+            "status": {"observedGeneration": generation, "replicas": 2, "updatedReplicas": updated, "readyReplicas": 2},
         }))
         .expect("a Deployment")
     }

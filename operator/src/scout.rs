@@ -12,6 +12,7 @@ use sse_crds::SseGateway;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::apis::is_missing;
 use crate::controller::Scope;
 use crate::health::Readiness;
 use crate::memory::jittered;
@@ -62,8 +63,7 @@ async fn problem(client: &Client, scope: &Scope) -> Option<String> {
 fn unlisted(scope: &Scope, error: &kube::Error) -> String {
     let name = SseGateway::crd_name();
     match error {
-        // By its code: where a whole group is unknown, the answer is a text that is no status.
-        kube::Error::Api(status) if status.code == 404 => {
+        error if is_missing(error) => {
             format!(
                 "CustomResourceDefinition {name} is not installed: apply the output of `sse-operator crd`"
             )

@@ -50,8 +50,12 @@ impl Stub {
 
     /// The requests of this method, in order.
     pub fn sent(&self, method: &str) -> Vec<Sent> {
-        let sent = self.sent.lock().expect("no panic");
-        sent.iter().filter(|request| request.method == method).cloned().collect()
+        self.sent_all().into_iter().filter(|request| request.method == method).collect()
+    }
+
+    /// All requests, in order.
+    pub fn sent_all(&self) -> Vec<Sent> {
+        self.sent.lock().expect("no panic").clone()
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
@@ -73,9 +77,17 @@ impl Stub {
             query: head.uri.query().unwrap_or_default().into(),
             body,
         });
-        let answer = serde_json::to_vec(&answer).expect("JSON");
+        let mut answer = serde_json::to_vec(&answer).expect("JSON");
+        if status == 404 && is_group(head.uri.path()) {
+            // What a real one says of an API that it does not have.
+            answer = b"404 page not found\n".to_vec();
+        }
         Response::builder().status(status).body(Body::from(answer)).expect("a response")
     }
+}
+
+fn is_group(path: &str) -> bool {
+    path.starts_with("/apis/") && path.split('/').count() == 4
 }
 
 fn failure(code: u16, reason: &str, message: &str) -> Value {

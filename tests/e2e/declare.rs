@@ -105,7 +105,7 @@ async fn what_is_deleted_or_edited_by_hand_is_put_right() -> Result<()> {
         eventually("the Deployment as declared", Duration::from_secs(30), || async {
             let spec = deployments.get("live").await?.spec.expect("a spec");
             let grace = spec.template.spec.expect("a pod").termination_grace_period_seconds;
-            ensure!(spec.replicas == Some(1) && grace == Some(17), "{:?} {grace:?}", spec.replicas);
+            ensure!(spec.replicas == Some(1) && grace == Some(15), "{:?} {grace:?}", spec.replicas);
             Ok(())
         })
         .await?;
@@ -115,7 +115,7 @@ async fn what_is_deleted_or_edited_by_hand_is_put_right() -> Result<()> {
 }
 
 /// Deletes an object and waits for another of that name.
-async fn comes_back<K>(api: &Api<K>, name: &str) -> Result<()>
+pub async fn comes_back<K>(api: &Api<K>, name: &str) -> Result<()>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {

@@ -1,5 +1,6 @@
 //! End to end, on a real cluster: the chart, the operator, the gateway, NATS, clients.
 
+mod children;
 mod declare;
 mod deliver;
 mod operator;

@@ -9,6 +9,9 @@ use sse_crds::SseGatewaySpec;
 
 use super::{Owner, Settings, count, pod, selector};
 
+/// Seconds without progress, beyond the drain window, after which a rollout counts as stuck.
+const PROGRESS_SECONDS: u32 = 600;
+
 /// Annotation of the Deployment: a configuration's hash, and the generation since which it is that.
 const SINCE: &str = "ssegateway.io/config-since";
 
@@ -26,6 +29,11 @@ pub fn plan(owner: &Owner, spec: &SseGatewaySpec, config_hash: &str, settings: &
                     max_unavailable: Some(IntOrString::Int(0)),
                 }),
             }),
+            // The next old pod is told to go when the one before it has drained: one at a time.
+            min_ready_seconds: Some(count(spec.drain.window_seconds)),
+            progress_deadline_seconds: Some(count(
+                spec.drain.window_seconds.saturating_add(PROGRESS_SECONDS),
+            )),
             revision_history_limit: Some(3),
             template: pod::template(owner, spec, config_hash, settings),
             ..DeploymentSpec::default()
@@ -66,11 +74,19 @@ mod tests {
         let spec = deployment.spec.expect("a spec");
         assert_eq!(spec.replicas, Some(4));
         assert_eq!(spec.revision_history_limit, Some(3));
-        assert_eq!(spec.min_ready_seconds, None);
         assert_eq!(spec.selector.match_labels, Some(selector("live")));
         let rolling = spec.strategy.expect("a strategy").rolling_update.expect("a rolling update");
         assert_eq!(rolling.max_surge, Some(IntOrString::Int(1)));
         assert_eq!(rolling.max_unavailable, Some(IntOrString::Int(0)));
+    }
+
+    #[test]
+    fn one_pod_at_a_time_drains_and_has_its_window() {
+        let gateway = gateway(json!({"drain": {"windowSeconds": 300}}));
+        let spec = children(&gateway, &settings()).expect("a plan").deployment.spec.expect("a spec");
+        assert_eq!(spec.min_ready_seconds, Some(300));
+        // The API server wants it to be longer.
+        assert_eq!(spec.progress_deadline_seconds, Some(900));
     }
 
     #[test]

@@ -4,22 +4,34 @@
 //! The same input gives the same children, so applying them again changes nothing, and a child that
 //! was changed by hand is put back.
 
+mod autoscaler;
 mod config;
 mod config_map;
 mod deployment;
+mod disruption_budget;
+mod http_route;
+mod ingress;
+mod network_policy;
+mod optional;
 mod pod;
+mod pod_monitor;
 mod secrets;
 mod service;
 mod service_account;
 
 pub use deployment::{generation_of, set_generation};
+pub use optional::Optional;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
+use kube::api::DynamicObject;
 use sse_crds::SseGateway;
 use sse_crds::pod::ImagePullPolicy;
 
@@ -39,14 +51,30 @@ pub struct Settings {
     pub image: String,
     /// When it is pulled, where `spec.pod.imagePullPolicy` says nothing.
     pub image_pull_policy: ImagePullPolicy,
+    /// The operator itself, as a network policy selects it; none where it is not known.
+    pub operator: Option<OperatorPods>,
 }
 
-/// All children of one gateway.
+/// Where pods of the operator are, and what they are labelled with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorPods {
+    pub namespace: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// All children of one gateway; those that are none are not wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Children {
     pub service_account: ServiceAccount,
     pub config_map: ConfigMap,
     pub service: Service,
+    pub headless: Service,
+    pub network_policy: Option<NetworkPolicy>,
+    pub disruption_budget: Option<PodDisruptionBudget>,
+    pub autoscaler: Option<HorizontalPodAutoscaler>,
+    pub ingress: Option<Ingress>,
+    pub http_route: Option<DynamicObject>,
+    pub pod_monitor: Option<DynamicObject>,
     /// Without `replicas` while the gateway is autoscaled: the autoscaler owns them.
     pub deployment: Deployment,
     /// Replicas that an autoscaled Deployment is created with.
@@ -79,7 +107,14 @@ pub fn children(gateway: &SseGateway, settings: &Settings) -> Result<Children, E
     Ok(Children {
         service_account: service_account::plan(&owner, &spec.pod),
         config_map: config_map::plan(&owner, &config),
-        service: service::plan(&owner, &spec.expose.service),
+        service: service::plan(&owner, spec),
+        headless: service::headless(&owner, spec),
+        network_policy: network_policy::plan(&owner, &spec.network_policy, settings),
+        disruption_budget: disruption_budget::plan(&owner, spec),
+        autoscaler: autoscaler::plan(&owner, spec),
+        ingress: ingress::plan(&owner, spec),
+        http_route: http_route::plan(&owner, spec),
+        pod_monitor: pod_monitor::plan(&owner, &spec.telemetry.pod_monitor),
         deployment: deployment::plan(&owner, spec, &config.hash, settings),
         first_replicas: spec.autoscaling.as_ref().map(|a| count(a.min_replicas)),
         config_hash: config.hash,
@@ -170,7 +205,7 @@ pub mod fixtures {
     use sse_crds::SseGateway;
     use sse_crds::pod::ImagePullPolicy;
 
-    use super::Settings;
+    use super::{OperatorPods, Settings, to_map};
 
     /// `live` in `demo`, generation 3, with `patch` merged into the smallest spec.
     pub fn gateway(patch: Value) -> SseGateway {
@@ -189,7 +224,26 @@ pub mod fixtures {
     }
 
     pub fn settings() -> Settings {
-        Settings { image: "registry/sse-gateway:1".into(), image_pull_policy: ImagePullPolicy::IfNotPresent }
+        Settings {
+            image: "registry/sse-gateway:1".into(),
+            image_pull_policy: ImagePullPolicy::IfNotPresent,
+            operator: Some(OperatorPods {
+                namespace: "sse-system".into(),
+                labels: to_map([("app.kubernetes.io/component", "operator")]),
+            }),
+        }
+    }
+
+    /// What switches every child on.
+    pub fn everything() -> Value {
+        json!({
+            "autoscaling": {},
+            "expose": {
+                "ingress": {"enabled": true, "host": "live.example.com"},
+                "httpRoute": {"enabled": true, "parentRefs": [{"name": "public"}]},
+            },
+            "telemetry": {"podMonitor": {"enabled": true}},
+        })
     }
 
     fn merge(into: &mut Value, patch: Value) {
@@ -208,22 +262,29 @@ pub mod fixtures {
 mod tests {
     use serde_json::json;
 
-    use super::fixtures::{gateway, settings};
+    use super::fixtures::{everything, gateway, settings};
     use super::*;
 
-    fn all_metadata(children: &Children) -> [&ObjectMeta; 4] {
+    fn all_metadata(children: &Children) -> [Option<&ObjectMeta>; 11] {
         [
-            &children.service_account.metadata,
-            &children.config_map.metadata,
-            &children.service.metadata,
-            &children.deployment.metadata,
+            Some(&children.service_account.metadata),
+            Some(&children.config_map.metadata),
+            Some(&children.service.metadata),
+            Some(&children.headless.metadata),
+            Some(&children.deployment.metadata),
+            children.network_policy.as_ref().map(Resource::meta),
+            children.disruption_budget.as_ref().map(Resource::meta),
+            children.autoscaler.as_ref().map(Resource::meta),
+            children.ingress.as_ref().map(Resource::meta),
+            children.http_route.as_ref().map(Resource::meta),
+            children.pod_monitor.as_ref().map(Resource::meta),
         ]
     }
 
     #[test]
     fn every_child_is_labelled_and_controlled_by_the_gateway() {
-        let children = children(&gateway(json!({})), &settings()).expect("a plan");
-        for meta in all_metadata(&children) {
+        let children = children(&gateway(everything()), &settings()).expect("a plan");
+        for meta in all_metadata(&children).map(|meta| meta.expect("every child")) {
             assert_eq!(meta.namespace.as_deref(), Some("demo"));
             let owner = &meta.owner_references.as_ref().expect("an owner")[0];
             assert_eq!((owner.uid.as_str(), owner.kind.as_str()), ("u-1", "SseGateway"));

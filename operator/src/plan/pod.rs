@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sse_crds::SseGatewaySpec;
 use sse_crds::pod::Pod;
+use sse_crds::{ENDPOINT_GRACE_SECONDS, SseGatewaySpec};
 
 use super::{
     ADMIN_PORT, CONFIG_HASH, HTTP_PORT, Owner, Settings, config_map, config_map_name, labels, secrets,
@@ -21,8 +21,6 @@ use super::{
 const CONFIG_DIR: &str = "/etc/sse-gateway";
 /// The user and group of the gateway's image.
 const UID: i64 = 65532;
-/// Seconds that a pod keeps accepting after SIGTERM, while endpoints still lead to it.
-const ENDPOINT_RACE_SECONDS: i64 = 5;
 /// Seconds for the last writes and exports after the drain window.
 const EXIT_SECONDS: i64 = 10;
 
@@ -59,7 +57,7 @@ fn pod_spec(owner: &Owner, spec: &SseGatewaySpec, config_hash: &str, settings: &
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(
-            ENDPOINT_RACE_SECONDS + i64::from(spec.drain.window_seconds) + EXIT_SECONDS,
+            i64::from(ENDPOINT_GRACE_SECONDS) + i64::from(spec.drain.window_seconds) + EXIT_SECONDS,
         ),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),

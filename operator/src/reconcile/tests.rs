@@ -52,6 +52,7 @@ fn context(stub: &Stub) -> Arc<Context> {
         cache: Cache::default(),
         changes: Arc::default(),
         rollouts: Rollouts::new(1),
+        apis: Apis::default(),
     })
 }
 
@@ -204,7 +205,7 @@ async fn a_new_image_waits_for_its_turn_and_a_users_change_does_not() {
     reconcile(watched(json!({})), context(&first)).await.expect("reconciled");
     let mut live = deployed(&first).expect("a Deployment").body;
     live["metadata"]["uid"] = json!("d-1");
-    live["status"] = json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2});
+    live["status"] = json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2});
 
     // Another operator, with another image, while another gateway rolls.
     let stub = no_pods().with(DEPLOYMENT, live);
@@ -213,7 +214,7 @@ async fn a_new_image_waits_for_its_turn_and_a_users_change_does_not() {
     let rolling = |updated: i32| -> Deployment {
         serde_json::from_value(json!({"metadata": {"namespace": "demo", "name": "other"},
             "spec": {"replicas": 2, "selector": {}, "template": {}},
-            "status": {"replicas": 2, "updatedReplicas": updated, "availableReplicas": 2}}))
+            "status": {"replicas": 2, "updatedReplicas": updated, "readyReplicas": 2}}))
         .expect("a Deployment")
     };
     writers.deployments.apply_watcher_event(&Event::InitApply(rolling(1)));
@@ -258,4 +259,50 @@ async fn a_new_image_is_rolled_out_once_the_others_are_complete() {
     context.rollouts.withdraw(&("demo".into(), "other".into()));
     reconcile(watched(json!({})), context.clone()).await.expect("reconciled");
     assert!(deployed());
+}
+
+#[tokio::test]
+async fn a_missing_api_is_told_once_and_looked_for_again_in_a_while_or_when_it_comes() {
+    let stub = no_pods();
+    let route = json!({"enabled": true, "parentRefs": [{"name": "public"}]});
+    let (context, gateway) = (context(&stub), watched(json!({"expose": {"httpRoute": route}})));
+    let applied = || stub.sent("PATCH").iter().filter(|sent| sent.path != STATUS).count();
+    let mut counts = Vec::new();
+    for _ in 0..2 {
+        let action = reconcile(gateway.clone(), context.clone()).await.expect("no error that is retried");
+        assert_ne!(action, Action::await_change());
+        counts.push(applied());
+    }
+    assert_eq!(counts[0], counts[1], "what else there is was applied, and is not again");
+    let statuses = statuses(&stub);
+    assert_eq!(statuses.len(), 1);
+    assert_eq!(ready(&statuses[0])["reason"], "MissingApi");
+    let message = ready(&statuses[0])["message"].as_str().expect("a message");
+    assert!(
+        message.starts_with("spec.expose.httpRoute: ") && message.contains("install the Gateway API"),
+        "{message}"
+    );
+    // Its watch begins.
+    context.changes.of_optional(|_: &Deployment| false)(&Ok(kube::runtime::watcher::Event::InitDone));
+    reconcile(gateway, context.clone()).await.expect("no error that is retried");
+    assert!(applied() > counts[1]);
+}
+
+#[tokio::test]
+async fn a_rollout_that_was_begun_keeps_its_place_though_another_child_fails() {
+    use kube::runtime::watcher::Event;
+    const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/demo/deployments/live";
+    let live = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"selector": {}, "template": {}},
+        "metadata": {"name": "live", "uid": "d-1", "annotations": {"ssegateway.io/rendered": "3 0"},
+        "ownerReferences": [{"apiVersion": "ssegateway.io/v1alpha1", "kind": "SseGateway", "name": "live",
+            "uid": "u-1", "controller": true}]}});
+    let refused = "/apis/policy/v1/namespaces/demo/poddisruptionbudgets/live";
+    let stub = no_pods().with(DEPLOYMENT, live).refusing(refused, "no");
+    let mut cache = Cache::default();
+    let mut writers = cache.scope();
+    writers.deployments.apply_watcher_event(&Event::InitDone);
+    let context = Arc::new(Context { cache, ..Arc::into_inner(context(&stub)).expect("one") });
+    reconcile(watched(json!({})), context.clone()).await.expect_err("the budget is refused");
+    assert!(stub.sent("PATCH").iter().any(|sent| sent.path == DEPLOYMENT));
+    assert!(!context.rollouts.admit(&("demo".into(), "other".into()), &context.cache, Instant::now()));
 }

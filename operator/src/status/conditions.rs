@@ -96,8 +96,8 @@ fn progressing(seen: &Observation) -> Verdict {
 }
 
 fn counts(rollout: &Rollout) -> String {
-    let Rollout { desired, updated, available, .. } = rollout;
-    format!("{updated} of {desired} pods are of this generation, {available} available")
+    let Rollout { desired, updated, ready, .. } = rollout;
+    format!("{updated} of {desired} pods are of this generation, {ready} ready")
 }
 
 fn nats_connected(gateway: &SseGateway, seen: &Observation) -> Verdict {

@@ -11,7 +11,6 @@ pub struct Rollout {
     pub replicas: i32,
     pub updated: i32,
     pub ready: i32,
-    pub available: i32,
     /// Reason of the Deployment's own `Progressing` condition.
     pub progress: String,
 }
@@ -29,7 +28,6 @@ impl From<&Deployment> for Rollout {
             replicas: status.replicas.unwrap_or(0),
             updated: status.updated_replicas.unwrap_or(0),
             ready: status.ready_replicas.unwrap_or(0),
-            available: status.available_replicas.unwrap_or(0),
             progress: progress.and_then(|condition| condition.reason).unwrap_or_default(),
         }
     }
@@ -42,10 +40,11 @@ impl Rollout {
         self.observed && self.updated == self.desired && self.replicas == self.desired
     }
 
-    /// Whether all pods are of the present generation and available.
+    /// Whether all pods are of the present generation and ready. Not whether they are `available` to the
+    /// Deployment, which waits for a drain window besides, to part the ends of old pods; they serve before.
     #[must_use]
     pub const fn complete(&self) -> bool {
-        self.updated() && self.available >= self.desired
+        self.updated() && self.ready >= self.desired
     }
 
     /// Whether pods are about to be replaced, and it can be waited for.
@@ -81,11 +80,11 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_is_complete_when_all_pods_are_new_and_available() {
-        let complete = json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2});
+    fn a_rollout_is_complete_when_all_pods_are_new_and_ready() {
+        let complete = json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 0});
         assert!(rollout(&complete).complete());
         for (field, value) in
-            [("observedGeneration", 1), ("replicas", 3), ("updatedReplicas", 1), ("availableReplicas", 1)]
+            [("observedGeneration", 1), ("replicas", 3), ("updatedReplicas", 1), ("readyReplicas", 1)]
         {
             let mut short = complete.clone();
             short[field] = json!(value);

@@ -14,7 +14,6 @@ fn rollout(desired: i32, ready: i32) -> Rollout {
         replicas: desired,
         updated: desired,
         ready,
-        available: ready,
         progress: "NewReplicaSetAvailable".into(),
     }
 }

@@ -9,15 +9,20 @@ use crate::plan::HTTP_PORT;
 pub fn of(spec: &SseGatewaySpec, namespace: &str, name: &str) -> String {
     let base_path = &spec.endpoints.base_path;
     let (route, ingress) = (&spec.expose.http_route, &spec.expose.ingress);
-    if let (true, Some(host)) = (route.enabled, route.hostnames.first()) {
+    if let (true, Some(host)) = (route.enabled, route.hostnames.iter().find(|host| is_one(host))) {
         let tls = route.parent_refs.iter().any(names_tls_listener);
         return format!("{}://{host}{base_path}", scheme(tls));
     }
-    if ingress.enabled && !ingress.host.is_empty() {
+    if ingress.enabled && is_one(&ingress.host) {
         return format!("{}://{}{base_path}", scheme(!ingress.tls_secret_name.is_empty()), ingress.host);
     }
     let tls = !spec.tls.secret_name.is_empty();
     format!("{}://{name}.{namespace}.svc:{HTTP_PORT}{base_path}", scheme(tls))
+}
+
+/// Whether it is one host, and not a pattern of many.
+fn is_one(host: &str) -> bool {
+    !host.is_empty() && !host.contains('*')
 }
 
 const fn scheme(tls: bool) -> &'static str {
@@ -60,6 +65,14 @@ mod tests {
             (
                 json!({"expose": {"httpRoute": {"enabled": true, "hostnames": ["r"], "parentRefs": [{"name": "gw", "sectionName": "https"}]}}}),
                 "https://r/api/v1/sse",
+            ),
+            (
+                json!({"expose": {"httpRoute": {"enabled": true, "hostnames": ["*.a", "one.a"], "parentRefs": [{"port": 443}]}}}),
+                "https://one.a/api/v1/sse",
+            ),
+            (
+                json!({"expose": {"ingress": {"enabled": true, "host": "*.a"}}}),
+                "http://live.demo.svc:8080/api/v1/sse",
             ),
         ];
         for (patch, expected) in cases {

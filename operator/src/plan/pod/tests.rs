@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::children;
 use super::super::fixtures::{gateway, settings};
+use super::super::{children, selector};
 
 fn template(patch: Value) -> Value {
     let children = children(&gateway(patch), &settings()).expect("a plan");
@@ -84,9 +84,9 @@ fn pods_carry_the_hash_of_their_configuration_and_mount_it() {
 
 #[test]
 fn a_pod_has_time_to_drain() {
-    assert_eq!(template(json!({}))["spec"]["terminationGracePeriodSeconds"], 45);
+    assert_eq!(template(json!({}))["spec"]["terminationGracePeriodSeconds"], 43);
     let slow = template(json!({"drain": {"windowSeconds": 300}}));
-    assert_eq!(slow["spec"]["terminationGracePeriodSeconds"], 315);
+    assert_eq!(slow["spec"]["terminationGracePeriodSeconds"], 313);
 }
 
 #[test]
@@ -137,9 +137,18 @@ fn every_setting_of_the_closed_list_arrives() {
 #[test]
 fn the_users_labels_and_annotations_can_not_take_the_operators_place() {
     let template = template(json!({"pod": {
-        "labels": {"app.kubernetes.io/instance": "other"},
+        "labels": {
+            "app.kubernetes.io/instance": "other",
+            "app.kubernetes.io/name": "other",
+            "app.kubernetes.io/component": "other",
+            "app.kubernetes.io/managed-by": "me",
+        },
         "annotations": {"ssegateway.io/config-hash": "none"},
     }}));
-    assert_eq!(template["metadata"]["labels"]["app.kubernetes.io/instance"], "live");
+    let labels = &template["metadata"]["labels"];
+    for (label, value) in selector("live") {
+        assert_eq!(labels[&label], json!(value), "{label}");
+    }
+    assert_eq!(labels["app.kubernetes.io/managed-by"], "sse-operator");
     assert_ne!(template["metadata"]["annotations"]["ssegateway.io/config-hash"], "none");
 }

@@ -1,0 +1,433 @@
+//! The objects that a gateway is made of besides its pods: each comes, changes and goes with the spec,
+//! is put right when someone else changes it, and is left alone when nothing changes.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures::future::try_join_all;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sse_tests::cluster::{Namespace, SYSTEM, alone_in_namespace, apply, in_namespace, kubectl, manifest};
+use sse_tests::eventually;
+use tokio::time::{Instant, sleep};
+
+use super::declare::comes_back;
+
+/// The operator looks at each gateway at least every 15 seconds, at a missing API every 30.
+const SOON: Duration = Duration::from_secs(30);
+const CALMLY: Duration = Duration::from_secs(90);
+
+/// Everything that needs no definitions of others.
+fn everything() -> Value {
+    json!({
+        "autoscaling": {"minReplicas": 3, "maxReplicas": 4, "targetConnections": 5000, "targetCPUUtilizationPercentage": 80},
+        "expose": {"ingress": {"enabled": true, "host": "live.example.com", "tlsSecretName": "cert"}},
+    })
+}
+
+/// The object `live` as JSON; null when there is none.
+async fn live<K>(namespace: &Namespace) -> Result<Value>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
+    K::DynamicType: Default,
+{
+    Ok(serde_json::to_value(namespace.api::<K>().get_opt("live").await?)?)
+}
+
+async fn is_gone<K>(namespace: &Namespace) -> Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
+    K::DynamicType: Default,
+{
+    eventually("the child gone", SOON, || async {
+        ensure!(live::<K>(namespace).await?.is_null(), "{} is there", std::any::type_name::<K>());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_come_change_and_go_with_the_spec() -> Result<()> {
+    in_namespace("children", async |namespace: &Namespace| {
+        namespace.gateway("live", json!({})).await?;
+        let deployment = live::<Deployment>(namespace).await?;
+        ensure!(deployment["spec"]["minReadySeconds"] == 2, "{deployment}");
+        let headless = namespace.api::<Service>().get("live-headless").await?.spec.context("a spec")?;
+        ensure!(headless.cluster_ip.as_deref() == Some("None"), "{headless:?}");
+        ensure!(live::<PodDisruptionBudget>(namespace).await?["spec"]["maxUnavailable"] == 1);
+        let policy = live::<NetworkPolicy>(namespace).await?;
+        let peer = &policy["spec"]["ingress"][1]["from"][0];
+        let system = &peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"];
+        ensure!(system == SYSTEM, "{policy}");
+        let component = &peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"];
+        ensure!(component == "operator", "{policy}");
+        ensure!(live::<Ingress>(namespace).await?.is_null());
+        ensure!(live::<HorizontalPodAutoscaler>(namespace).await?.is_null());
+
+        // On: the autoscaler itself raises the replicas to its least.
+        let generation = namespace.patch("live", everything()).await?;
+        replicas(namespace, 3).await?;
+        namespace.rolled_out("live", generation).await?;
+        ensure!(!operator_sets_replicas(namespace).await?, "the replicas are still the operator's");
+        let ingress = live::<Ingress>(namespace).await?;
+        ensure!(ingress["spec"]["tls"][0]["secretName"] == "cert", "{ingress}");
+        let gateway = namespace.api::<sse_crds::SseGateway>().get("live").await?;
+        let url = gateway.status.and_then(|status| status.url);
+        ensure!(url.as_deref() == Some("https://live.example.com/api/v1/sse"), "{url:?}");
+
+        // Changed, and what is no longer wanted of them goes.
+        let peers = json!([{"podSelector": {"matchLabels": {"app": "prometheus"}}}]);
+        let changed = json!({
+            "networkPolicy": {"metricsFrom": peers},
+            "expose": {"ingress": {"host": "other.example.com", "tlsSecretName": "", "annotations": {"a": "b"}}},
+            "autoscaling": {"maxReplicas": 7, "targetCPUUtilizationPercentage": null},
+        });
+        namespace.patch("live", changed).await?;
+        eventually("the children as changed", SOON, || async {
+            let ingress = live::<Ingress>(namespace).await?;
+            ensure!(ingress["spec"]["rules"][0]["host"] == "other.example.com", "{ingress}");
+            ensure!(ingress["spec"]["tls"].is_null() && ingress["metadata"]["annotations"]["a"] == "b", "{ingress}");
+            let policy = live::<NetworkPolicy>(namespace).await?;
+            ensure!(policy["spec"]["ingress"][1]["from"][1] == peers[0], "{policy}");
+            let autoscaler = live::<HorizontalPodAutoscaler>(namespace).await?;
+            ensure!(autoscaler["spec"]["maxReplicas"] == 7, "{autoscaler}");
+            ensure!(autoscaler["spec"]["metrics"].as_array().is_some_and(|metrics| metrics.len() == 1), "{autoscaler}");
+            Ok(())
+        })
+        .await?;
+
+        // Off: the replicas are the spec's again.
+        let off = json!({
+            "replicas": 1, "autoscaling": null,
+            "expose": {"ingress": {"enabled": false}}, "networkPolicy": {"enabled": false},
+        });
+        let generation = namespace.patch("live", off).await?;
+        namespace.rolled_out("live", generation).await?;
+        is_gone::<HorizontalPodAutoscaler>(namespace).await?;
+        is_gone::<Ingress>(namespace).await?;
+        is_gone::<NetworkPolicy>(namespace).await?;
+        is_gone::<PodDisruptionBudget>(namespace).await?;
+        replicas(namespace, 1).await?;
+        ensure!(operator_sets_replicas(namespace).await?, "the replicas are nobody's");
+        let generation = namespace.patch("live", json!({"replicas": 2})).await?;
+        replicas(namespace, 2).await?;
+        namespace.rolled_out("live", generation).await
+    })
+    .await
+}
+
+async fn replicas(namespace: &Namespace, wanted: i32) -> Result<()> {
+    eventually("the replicas", Duration::from_mins(1), || async {
+        let replicas = namespace.api::<Deployment>().get("live").await?.spec.and_then(|spec| spec.replicas);
+        ensure!(replicas == Some(wanted), "{replicas:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn operator_sets_replicas(namespace: &Namespace) -> Result<bool> {
+    let fields = namespace.api::<Deployment>().get("live").await?.metadata.managed_fields.unwrap_or_default();
+    let ours = fields.iter().filter(|entry| entry.manager.as_deref() == Some("sse-operator"));
+    Ok(ours.filter_map(|entry| entry.fields_v1.as_ref()).any(|f| f.0.pointer("/f:spec/f:replicas").is_some()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_child_deleted_or_edited_by_hand_is_put_right() -> Result<()> {
+    in_namespace("hands", async |namespace: &Namespace| {
+        namespace.gateway("live", everything()).await?;
+        comes_back(&namespace.api::<Service>(), "live-headless").await?;
+        comes_back(&namespace.api::<PodDisruptionBudget>(), "live").await?;
+        comes_back(&namespace.api::<NetworkPolicy>(), "live").await?;
+        comes_back(&namespace.api::<Ingress>(), "live").await?;
+        comes_back(&namespace.api::<HorizontalPodAutoscaler>(), "live").await?;
+
+        edited::<PodDisruptionBudget>(namespace, "/spec/maxUnavailable", json!("100%")).await?;
+        edited::<NetworkPolicy>(namespace, "/spec/ingress", json!([{}])).await?;
+        edited::<Ingress>(namespace, "/spec/rules/0/http/paths/0/path", json!("/other")).await?;
+        let buffering = "/metadata/annotations/nginx.ingress.kubernetes.io~1proxy-buffering";
+        edited::<Ingress>(namespace, buffering, json!("on")).await?;
+        edited::<HorizontalPodAutoscaler>(namespace, "/spec/maxReplicas", json!(100)).await?;
+        edited::<Deployment>(namespace, "/spec/minReadySeconds", json!(0)).await?;
+        // What others add and the operator does not name stays theirs.
+        let add = Patch::Merge(json!({"metadata": {"annotations": {"theirs": "stays"}}}));
+        namespace.api::<Ingress>().patch("live", &PatchParams::default(), &add).await?;
+        edited::<Ingress>(namespace, "/spec/rules/0/host", json!("other.example.com")).await?;
+        ensure!(live::<Ingress>(namespace).await?["metadata"]["annotations"]["theirs"] == "stays");
+        Ok(())
+    })
+    .await
+}
+
+/// Replaces a value by hand, and waits for the one of before.
+async fn edited<K>(namespace: &Namespace, path: &str, value: Value) -> Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
+    K::DynamicType: Default,
+{
+    let before = live::<K>(namespace).await?.pointer(path).cloned();
+    ensure!(before.is_some() && before.as_ref() != Some(&value), "{path}: {before:?}");
+    let patch = serde_json::from_value(json!([{"op": "replace", "path": path, "value": value}]))?;
+    namespace.api::<K>().patch("live", &PatchParams::default(), &Patch::Json::<()>(patch)).await?;
+    eventually("the value as planned", SOON, || async {
+        let now = live::<K>(namespace).await?.pointer(path).cloned();
+        ensure!(now == before, "{path}: {now:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_of_someone_else_is_told_left_alone_and_holds_up_no_pod() -> Result<()> {
+    in_namespace("theirs", async |namespace: &Namespace| {
+        let backend = json!({"service": {"name": "theirs", "port": {"number": 80}}});
+        let theirs: Ingress = serde_json::from_value(
+            json!({"metadata": {"name": "live"}, "spec": {"defaultBackend": backend}}),
+        )?;
+        let theirs = namespace.api::<Ingress>().create(&PostParams::default(), &theirs).await?;
+        let ingress = json!({"enabled": true, "host": "live.example.com"});
+        apply(&manifest(&namespace.name, "live", json!({"expose": {"ingress": ingress}}))).await?;
+        eventually("pods, and a word about the Ingress", Duration::from_mins(1), || async {
+            let (available, ..) = namespace.condition("live", "Available").await?;
+            let (ready, reason, message) = namespace.condition("live", "Ready").await?;
+            ensure!((available.as_str(), ready.as_str()) == ("True", "False"), "{available} {ready}");
+            ensure!(reason == "ObjectNotOurs" && message.starts_with("Ingress "), "{reason} {message}");
+            Ok(())
+        })
+        .await?;
+        namespace.patch("live", json!({"expose": {"ingress": {"enabled": false}}})).await?;
+        namespace.wait_ready("live").await?;
+        let now = namespace.api::<Ingress>().get("live").await?;
+        ensure!(now.metadata.resource_version == theirs.metadata.resource_version, "it was touched");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_gateway_causes_no_write_for_two_minutes() -> Result<()> {
+    in_namespace("quiet", async |namespace: &Namespace| {
+        namespace.gateway("live", everything()).await?;
+        stays_quiet(namespace, &[], Duration::from_mins(2)).await
+    })
+    .await
+}
+
+/// Watches all objects of the namespace's gateway for writes, once it has settled.
+async fn stays_quiet(namespace: &Namespace, others: &[ApiResource], time: Duration) -> Result<()> {
+    // Until the controllers of Kubernetes have told all of a rollout.
+    eventually("a settled gateway", Duration::from_mins(1), || async {
+        let before = versions(namespace, others).await?;
+        sleep(Duration::from_secs(8)).await;
+        ensure!(versions(namespace, others).await? == before, "still changing");
+        Ok(())
+    })
+    .await?;
+    let before = versions(namespace, others).await?;
+    ensure!(before.len() >= 10 + others.len(), "{before:#?}");
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        sleep(Duration::from_secs(5)).await;
+        let now = versions(namespace, others).await?;
+        let changed: Vec<_> =
+            now.iter().filter(|(key, version)| before.get(*key) != Some(*version)).collect();
+        ensure!(changed.is_empty() && now.len() == before.len(), "written: {changed:#?}");
+    }
+    Ok(())
+}
+
+/// When the operator last wrote to each object; and the version of those that nobody else writes to.
+async fn versions(namespace: &Namespace, others: &[ApiResource]) -> Result<BTreeMap<String, String>> {
+    let kind = |group: &str, version: &str, kind: &str| {
+        ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
+    };
+    // Kubernetes itself tells in their status how their pods are.
+    let shared = ["Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler"];
+    let kinds = [
+        kind("", "v1", "ConfigMap"),
+        kind("", "v1", "Service"),
+        kind("", "v1", "ServiceAccount"),
+        kind("apps", "v1", "Deployment"),
+        kind("autoscaling", "v2", "HorizontalPodAutoscaler"),
+        kind("networking.k8s.io", "v1", "Ingress"),
+        ApiResource { plural: "networkpolicies".into(), ..kind("networking.k8s.io", "v1", "NetworkPolicy") },
+        kind("policy", "v1", "PodDisruptionBudget"),
+        kind("ssegateway.io", "v1alpha1", "SseGateway"),
+    ];
+    let lists = try_join_all(kinds.iter().chain(others).map(async |kind| {
+        let api = Api::<DynamicObject>::namespaced_with(namespace.client.clone(), &namespace.name, kind);
+        Ok::<_, kube::Error>((kind.kind.clone(), api.list(&Default::default()).await?.items))
+    }))
+    .await?;
+    let mut versions = BTreeMap::new();
+    for (kind, objects) in lists {
+        for object in objects {
+            let fields = object.metadata.managed_fields.unwrap_or_default();
+            let ours =
+                fields.iter().filter(|entry| entry.manager.as_deref().is_some_and(|m| m.starts_with("sse-")));
+            let times: Vec<_> =
+                ours.map(|entry| format!("{:?} {:?}", entry.subresource, entry.time)).collect();
+            if times.is_empty() {
+                continue;
+            }
+            let version = object.metadata.resource_version.filter(|_| !shared.contains(&kind.as_str()));
+            let name = object.metadata.name.unwrap_or_default();
+            versions.insert(format!("{kind} {name}"), format!("{version:?} {times:?}"));
+        }
+    }
+    Ok(versions)
+}
+
+/// A definition under the real group and kind, whose schema fills in defaults where the real one does.
+fn definition(group: &str, kind: &str, spec: Value) -> Value {
+    let singular = kind.to_lowercase();
+    let plural = format!("{singular}s");
+    let annotations = if group.ends_with(".k8s.io") {
+        json!({"api-approved.kubernetes.io": "unapproved, a test's own"})
+    } else {
+        json!({})
+    };
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}"), "annotations": annotations},
+        "spec": {
+            "group": group, "scope": "Namespaced",
+            "names": {"plural": plural, "singular": singular, "kind": kind, "listKind": format!("{kind}List")},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+        },
+    })
+}
+
+fn http_route_definition() -> Value {
+    let open = |properties: Value| json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": properties});
+    let list = |items: Value| json!({"type": "array", "x-kubernetes-list-type": "atomic", "items": items});
+    let text = |default: &str| json!({"type": "string", "default": default});
+    let parent = open(json!({"group": text("gateway.networking.k8s.io"), "kind": text("Gateway")}));
+    let backend = open(json!({
+        "group": text(""), "kind": text("Service"), "weight": {"type": "integer", "format": "int32", "default": 1},
+    }));
+    let path = json!({"type": "object", "default": {"type": "PathPrefix", "value": "/"},
+        "properties": {"type": text("PathPrefix"), "value": text("/")}});
+    let rule = open(json!({"matches": list(open(json!({"path": path}))), "backendRefs": list(backend)}));
+    let spec = open(
+        json!({"parentRefs": list(parent), "rules": list(rule), "hostnames": list(json!({"type": "string"}))}),
+    );
+    definition("gateway.networking.k8s.io", "HTTPRoute", spec)
+}
+
+fn pod_monitor_definition() -> Value {
+    let spec = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    definition("monitoring.coreos.com", "PodMonitor", spec)
+}
+
+const DEFINITIONS: [&str; 2] = ["httproutes.gateway.networking.k8s.io", "podmonitors.monitoring.coreos.com"];
+
+async fn remove_definitions() -> Result<()> {
+    kubectl(&[&["delete", "crd", "--ignore-not-found"], &DEFINITIONS[..]].concat()).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_comes_and_goes_is_found_and_missed_without_a_restart() -> Result<()> {
+    alone_in_namespace("apis", async |namespace: &Namespace| {
+        // What an earlier, broken run may have left.
+        remove_definitions().await?;
+        let result = come_and_go(namespace).await;
+        remove_definitions().await?;
+        result
+    })
+    .await
+}
+
+async fn come_and_go(namespace: &Namespace) -> Result<()> {
+    let route = json!({
+        "enabled": true, "hostnames": ["live.example.com"], "parentRefs": [{"name": "public", "sectionName": "https"}],
+    });
+    let monitor = json!({"enabled": true, "labels": {"release": "prometheus"}});
+    let spec = json!({"expose": {"httpRoute": route}, "telemetry": {"podMonitor": monitor}});
+    apply(&manifest(&namespace.name, "live", spec)).await?;
+    misses(namespace, "spec.expose.httpRoute", "install the Gateway API").await?;
+
+    apply(&http_route_definition()).await?;
+    misses(namespace, "spec.telemetry.podMonitor", "install the Prometheus operator").await?;
+    apply(&pod_monitor_definition()).await?;
+    eventually("a gateway with both", CALMLY, || async {
+        let (status, reason, message) = namespace.condition("live", "Ready").await?;
+        ensure!(status == "True", "{reason} {message}");
+        Ok(())
+    })
+    .await?;
+    let kinds = [
+        ApiResource::from_gvk(&GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute")),
+        ApiResource::from_gvk(&GroupVersionKind::gvk("monitoring.coreos.com", "v1", "PodMonitor")),
+    ];
+    let [routes, monitors] = kinds
+        .each_ref()
+        .map(|kind| Api::<DynamicObject>::namespaced_with(namespace.client.clone(), &namespace.name, kind));
+    let route = routes.get("live").await?;
+    ensure!(route.data["spec"]["rules"][0]["timeouts"]["request"] == "0s", "{:?}", route.data);
+    let monitor = monitors.get("live").await?;
+    ensure!(monitor.data["spec"]["podMetricsEndpoints"][0]["port"] == "admin", "{:?}", monitor.data);
+    ensure!(monitor.metadata.labels.context("labels")?["release"] == "prometheus");
+    let url = namespace.api::<sse_crds::SseGateway>().get("live").await?.status.and_then(|status| status.url);
+    ensure!(url.as_deref() == Some("https://live.example.com/api/v1/sse"), "{url:?}");
+    stays_quiet(namespace, &kinds, Duration::from_secs(40)).await?;
+
+    // Their watches began when the APIs came.
+    comes_back(&routes, "live").await?;
+    comes_back(&monitors, "live").await?;
+    let edit = Patch::Merge(json!({"spec": {"hostnames": ["other.example.com"]}}));
+    routes.patch("live", &PatchParams::default(), &edit).await?;
+    eventually("the route as declared", SOON, || async {
+        let hosts = routes.get("live").await?.data["spec"]["hostnames"].clone();
+        ensure!(hosts == json!(["live.example.com"]), "{hosts}");
+        Ok(())
+    })
+    .await?;
+
+    // One is switched off; the API of the other goes.
+    namespace.patch("live", json!({"telemetry": {"podMonitor": {"enabled": false}}})).await?;
+    eventually("the monitor gone", SOON, || async {
+        ensure!(monitors.get_opt("live").await?.is_none(), "it is there");
+        Ok(())
+    })
+    .await?;
+    remove_definitions().await?;
+    misses(namespace, "spec.expose.httpRoute", "install the Gateway API").await?;
+    // Nothing else stands still for it.
+    comes_back(&namespace.api::<Service>(), "live").await?;
+    apply(&manifest(&namespace.name, "other", json!({"replicas": 0}))).await?;
+    eventually("the children of another gateway", SOON, || async {
+        Ok(namespace.api::<Deployment>().get("other").await.map(drop)?)
+    })
+    .await?;
+    let off = json!({"expose": {"httpRoute": {"enabled": false}}});
+    let generation = namespace.patch("live", off).await?;
+    namespace.rolled_out("live", generation).await
+}
+
+/// Waits until the status names the field, says what to do, and the pods serve all the same.
+async fn misses(namespace: &Namespace, field: &str, remedy: &str) -> Result<()> {
+    eventually("a word about the missing API", CALMLY, || async {
+        let (available, ..) = namespace.condition("live", "Available").await?;
+        let (ready, reason, message) = namespace.condition("live", "Ready").await?;
+        ensure!((available.as_str(), ready.as_str()) == ("True", "False"), "{available} {ready} {message}");
+        ensure!(
+            reason == "MissingApi" && message.starts_with(field) && message.contains(remedy),
+            "{reason} {message}"
+        );
+        Ok(())
+    })
+    .await
+}
