@@ -13,7 +13,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Resource};
 use serde::Serialize;
@@ -267,7 +267,7 @@ async fn versions(namespace: &Namespace, others: &[ApiResource]) -> Result<BTree
     ];
     let lists = try_join_all(kinds.iter().chain(others).map(async |kind| {
         let api = Api::<DynamicObject>::namespaced_with(namespace.client.clone(), &namespace.name, kind);
-        Ok::<_, kube::Error>((kind.kind.clone(), api.list(&Default::default()).await?.items))
+        Ok::<_, kube::Error>((kind.kind.clone(), api.list(&ListParams::default()).await?.items))
     }))
     .await?;
     let mut versions = BTreeMap::new();
@@ -290,7 +290,7 @@ async fn versions(namespace: &Namespace, others: &[ApiResource]) -> Result<BTree
 }
 
 /// A definition under the real group and kind, whose schema fills in defaults where the real one does.
-fn definition(group: &str, kind: &str, spec: Value) -> Value {
+fn definition(group: &str, kind: &str, spec: &Value) -> Value {
     let singular = kind.to_lowercase();
     let plural = format!("{singular}s");
     let annotations = if group.ends_with(".k8s.io") {
@@ -324,12 +324,12 @@ fn http_route_definition() -> Value {
     let spec = open(
         json!({"parentRefs": list(parent), "rules": list(rule), "hostnames": list(json!({"type": "string"}))}),
     );
-    definition("gateway.networking.k8s.io", "HTTPRoute", spec)
+    definition("gateway.networking.k8s.io", "HTTPRoute", &spec)
 }
 
 fn pod_monitor_definition() -> Value {
     let spec = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    definition("monitoring.coreos.com", "PodMonitor", spec)
+    definition("monitoring.coreos.com", "PodMonitor", &spec)
 }
 
 const DEFINITIONS: [&str; 2] = ["httproutes.gateway.networking.k8s.io", "podmonitors.monitoring.coreos.com"];
