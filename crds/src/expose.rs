@@ -98,7 +98,7 @@ pub struct Ingress {
     /// Its IngressClass. Empty: the cluster's default.
     #[schemars(length(max = 253))]
     pub class_name: String,
-    /// Host that it answers for.
+    /// Host that it answers for. It leads requests below `endpoints.basePath` to the Service.
     #[schemars(length(max = 253))]
     pub host: String,
     /// Secret with the certificate of the host. Empty: plain HTTP.
@@ -117,7 +117,7 @@ pub struct Ingress {
 )))]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpRoute {
-    /// Whether there is one.
+    /// Whether there is one. The Gateway API has to be installed.
     pub enabled: bool,
     /// Gateways that it hangs on, as in the Gateway API.
     #[schemars(schema_with = "objects")]

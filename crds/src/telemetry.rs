@@ -68,7 +68,8 @@ pub enum OtlpProtocol {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodMonitor {
-    /// Whether there is one, where its CRD is installed.
+    /// Whether there is one. Its CRD has to be installed, and Prometheus to be let in by
+    /// `networkPolicy.metricsFrom`.
     pub enabled: bool,
     /// Labels by which a Prometheus selects it.
     #[schemars(schema_with = "bounded_map")]
