@@ -219,13 +219,18 @@ async fn an_ingress_of_someone_else_is_told_left_alone_and_holds_up_no_pod() -> 
 async fn a_quiet_gateway_causes_no_write_for_two_minutes() -> Result<()> {
     in_namespace("quiet", async |namespace: &Namespace| {
         namespace.gateway("live", everything()).await?;
-        stays_quiet(namespace, &[], Duration::from_mins(2)).await
+        stays_quiet(namespace, &[], 10, Duration::from_mins(2)).await
     })
     .await
 }
 
-/// Watches all objects of the namespace's gateway for writes, once it has settled.
-async fn stays_quiet(namespace: &Namespace, others: &[ApiResource], time: Duration) -> Result<()> {
+/// Watches all objects of the namespace's gateway, which are so many, for writes, once it has settled.
+async fn stays_quiet(
+    namespace: &Namespace,
+    others: &[ApiResource],
+    objects: usize,
+    time: Duration,
+) -> Result<()> {
     // Until the controllers of Kubernetes have told all of a rollout.
     eventually("a settled gateway", Duration::from_mins(1), || async {
         let before = versions(namespace, others).await?;
@@ -235,7 +240,7 @@ async fn stays_quiet(namespace: &Namespace, others: &[ApiResource], time: Durati
     })
     .await?;
     let before = versions(namespace, others).await?;
-    ensure!(before.len() >= 10 + others.len(), "{before:#?}");
+    ensure!(before.len() == objects, "{before:#?}");
     let end = Instant::now() + time;
     while Instant::now() < end {
         sleep(Duration::from_secs(5)).await;
@@ -382,7 +387,7 @@ async fn come_and_go(namespace: &Namespace) -> Result<()> {
     ensure!(monitor.metadata.labels.context("labels")?["release"] == "prometheus");
     let url = namespace.api::<sse_crds::SseGateway>().get("live").await?.status.and_then(|status| status.url);
     ensure!(url.as_deref() == Some("https://live.example.com/api/v1/sse"), "{url:?}");
-    stays_quiet(namespace, &kinds, Duration::from_secs(40)).await?;
+    stays_quiet(namespace, &kinds, 10, Duration::from_secs(40)).await?;
 
     // Their watches began when the APIs came.
     comes_back(&routes, "live").await?;
