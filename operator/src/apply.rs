@@ -169,6 +169,7 @@ async fn optional(
         Ok(false) | Err(_) => return Ok(()),
     }
     match Place::of(client, owner, &api.resource()).settle(planned).await {
+        Err(error) if error.is_of_a_namespace_that_goes() => Err(error),
         // An object that is not there is made, or need not go: only the API can be what is not found.
         Err(Error::Api { source, .. }) if is_missing(&source) => {
             apis.missing(api);

@@ -22,7 +22,7 @@ pub struct Sent {
 #[derive(Clone, Debug, Default)]
 pub struct Stub {
     objects: BTreeMap<String, Value>,
-    refused: BTreeMap<String, String>,
+    refused: BTreeMap<String, (u16, Value)>,
     sent: Arc<Mutex<Vec<Sent>>>,
 }
 
@@ -34,8 +34,13 @@ impl Stub {
     }
 
     /// Refuses to patch what is at this path.
-    pub fn refusing(mut self, path: &str, message: &str) -> Self {
-        self.refused.insert(path.into(), message.into());
+    pub fn refusing(self, path: &str, message: &str) -> Self {
+        self.refusing_with(path, 422, failure(422, "Invalid", message))
+    }
+
+    /// The same with a status of its own.
+    pub fn refusing_with(mut self, path: &str, code: u16, status: Value) -> Self {
+        self.refused.insert(path.into(), (code, status));
         self
     }
 
@@ -64,7 +69,7 @@ impl Stub {
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let path = head.uri.path().to_owned();
         let (status, answer) = match (head.method.as_str(), self.refused.get(&path)) {
-            ("PATCH", Some(message)) => (422, failure(422, "Invalid", message)),
+            ("PATCH", Some(refusal)) => refusal.clone(),
             ("PATCH" | "POST", _) => (200, body.clone()),
             _ => self
                 .objects

@@ -225,6 +225,17 @@ async fn a_missing_api_names_the_field_and_holds_up_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_namespace_that_is_gone_is_not_taken_for_a_missing_api() {
+    let gone = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound",
+        "message": "no", "details": {"kind": "namespaces", "name": "demo"}});
+    let stub = with_gateway_api(Stub::default()).refusing_with(ROUTE, 404, gone);
+    let mut spec = crate::plan::fixtures::everything();
+    spec["telemetry"] = json!({});
+    let error = apply(&stub, plan_of(spec)).await.expect_err("gone");
+    assert!(error.is_of_a_namespace_that_goes(), "{error}");
+}
+
+#[tokio::test]
 async fn a_foreign_ingress_holds_up_no_pod() {
     let stub = Stub::default().with(INGRESS, child("networking.k8s.io/v1", "Ingress", "u-0"));
     let ingress = json!({"enabled": true, "host": "live.example.com"});
