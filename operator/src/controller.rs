@@ -344,7 +344,31 @@ fn broken(error: &watcher::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_child_whose_status_alone_was_told_is_as_it_was() {
+        let route = |name: &str, manager: &str, subresource: &str| -> PartialObjectMeta<DynamicObject> {
+            let entry = json!({"manager": manager, "subresource": subresource});
+            let mut route: PartialObjectMeta<DynamicObject> = serde_json::from_value(json!({
+                "metadata": {"namespace": "demo", "name": name, "managedFields": [entry]},
+            }))
+            .expect("metadata");
+            cache::trim_child(&mut route.metadata);
+            route
+        };
+        let resource = Optional::HttpRoute.resource();
+        let mut writer = Writer::new(resource.clone());
+        let nothing = told_status_alone(writer.as_reader(), resource);
+        let known = route("live", "controller", "status");
+        assert!(!nothing(&known), "it is new");
+        writer.apply_watcher_event(&Event::Apply(known));
+        assert!(nothing(&route("live", "another", "status")));
+        assert!(!nothing(&route("live", "hand", "")));
+        assert!(!nothing(&route("other", "another", "status")));
+    }
 
     #[test]
     fn an_empty_list_of_namespaces_is_the_whole_cluster() {
