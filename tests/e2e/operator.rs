@@ -68,7 +68,10 @@ pub async fn versions(namespace: &Namespace) -> Result<BTreeMap<String, String>>
     {
         for object in namespace.api::<K>().list(&ListParams::default().labels(OURS)).await? {
             let name = format!("{}/{}", K::kind(&()), object.name_any());
-            into.insert(name, format!("{:?} {:?}", object.meta().uid, object.resource_version()));
+            let meta = object.meta();
+            // A Deployment's own status moves on by itself; what it has to be does not.
+            let version = meta.generation.map_or_else(|| object.resource_version(), |n| Some(n.to_string()));
+            into.insert(name, format!("{:?} {version:?} {:?} {:?}", meta.uid, meta.labels, meta.annotations));
         }
         Ok(())
     }

@@ -151,3 +151,27 @@ async fn cloud_events_are_events_of_their_type() -> Result<()> {
     assert_eq!((second.name.as_str(), second.data.as_str()), ("order.paid", r#"{"a":1}"#));
     Ok(())
 }
+
+#[tokio::test]
+async fn gateways_with_different_prefixes_share_a_server_and_nothing_else() -> Result<()> {
+    let nats = Nats::start().await?;
+    let one = Gateway::start(&nats, json!({})).await?;
+    // One prefix begins with the other: subjects must be told apart by whole tokens.
+    let two = Gateway::start_unready(&nats, "tests/two", json!({"nats": {"subjectPrefix": "sse_two"}}))?;
+    two.ready().await?;
+    let mut first = one.client("acme", "alice").open_with("").await?;
+    let mut second = two.client("acme", "alice").open_with("").await?;
+    let publisher = nats.publisher().await?;
+    for prefix in ["sse", "sse_two"] {
+        publisher.publish(&format!("{prefix}.acme.user.alice"), prefix).await?;
+        publisher.publish(&format!("{prefix}.acme.all"), "end").await?;
+    }
+    assert_eq!(first.until("end").await?, ["sse", "end"]);
+    assert_eq!(second.until("end").await?, ["sse_two", "end"]);
+    // A token of the one is none at the other.
+    let token = one.client("acme", "alice").token().await?;
+    let path = format!("/api/v1/sse/stream?token={token}");
+    let answer = two.client("acme", "alice").request(hyper::Method::GET, &path, &[]).await?;
+    assert_eq!(answer.status, 401);
+    Ok(())
+}
