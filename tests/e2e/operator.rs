@@ -156,23 +156,32 @@ async fn a_leader_whose_lease_was_taken_ends_at_once_with_an_error() -> Result<(
     alone_in_namespace("taken", async |namespace: &Namespace| {
         operators_ready().await?;
         let old = leader(namespace).await?;
+        let pods = Api::<Pod>::namespaced(namespace.client.clone(), SYSTEM);
+        let container = async || {
+            let statuses = pods.get(&old).await?.status.and_then(|status| status.container_statuses);
+            statuses.and_then(|mut statuses| statuses.pop()).context("a container")
+        };
+        let leading = container().await?.container_id;
         let taken = json!({"spec": {"holderIdentity": "another_0"}}).to_string();
         kubectl(&["-n", SYSTEM, "patch", "lease", RELEASE, "--type=merge", "-p", &taken]).await?;
         let began = Instant::now();
-        let pods = Api::<Pod>::namespaced(namespace.client.clone(), SYSTEM);
         let exit_code = eventually("the end of the leader", Duration::from_secs(10), || async {
-            let status = pods.get(&old).await?.status.context("a status")?;
-            let container = status.container_statuses.context("containers")?.remove(0);
+            let container = container().await?;
             let ended = [container.last_state, container.state]
                 .into_iter()
                 .flatten()
-                .find_map(|state| state.terminated);
+                .filter_map(|state| state.terminated)
+                .find(|ended| ended.container_id == leading);
             Ok(ended.context("it goes on")?.exit_code)
         })
         .await?;
         println!("a leader whose Lease was taken ended with {exit_code} after {:?}", began.elapsed());
         ensure!(exit_code == 1, "{exit_code}");
-        let logs = kubectl(&["-n", SYSTEM, "logs", &old, "--previous"]).await?;
+        // Its log is the one before only when it was started again.
+        let logs = eventually("the log of the leader", Duration::from_mins(1), || async {
+            kubectl(&["-n", SYSTEM, "logs", &old, "--previous"]).await
+        })
+        .await?;
         ensure!(logs.contains("another_0 holds it"), "{logs}");
         // The other never renews it: one of ours has it again, and works.
         let new = taken_over(namespace, &["another".into()], 0).await?;
