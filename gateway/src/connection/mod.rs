@@ -6,6 +6,7 @@
 
 pub mod limits;
 pub mod outbox;
+mod replay;
 pub mod sink;
 
 use std::future::pending;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cursor::Cursor;
 use crate::event::Delivery;
-use crate::hub::{Hub, Registration, Resume};
+use crate::hub::{Hub, Registration};
 use crate::nats::log::Log;
 use crate::nats::status::Status;
 use crate::wire::{self, Block, Field, Frame, Reset};
@@ -31,9 +32,6 @@ use sink::{Sink, WriteError};
 const WRITE: usize = 16 * 1024;
 /// Wait before the log is asked again, or this pod's feed is looked at again.
 const AGAIN: Duration = Duration::from_millis(100);
-/// How long a client's cursor may be ahead of this pod's feed. Then the leader's word decides whether
-/// it is forged: a feed can be behind for as long as NATS is slow.
-const AHEAD: Duration = Duration::from_secs(5);
 /// How long the end of a stream waits for a client that is behind with reading.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
@@ -251,103 +249,6 @@ impl Connection {
             }
         }
         self.write_events(pace, &events).await
-    }
-
-    /// Fetches the next of what was missed, and writes it.
-    async fn fetch(&mut self, pace: &mut Pace, after: u64) -> Result<(), End> {
-        // Thousands of others' events may lie between two of this client's: let other tasks run.
-        tokio::task::consume_budget().await;
-        let step = self.registration.resume(after);
-        if !matches!(step, Resume::Ahead) {
-            pace.ahead_since = None;
-        }
-        match step {
-            Resume::Nothing => Ok(()),
-            Resume::Live { events, position } => {
-                self.replay(pace, &events).await?;
-                (pace.replayed, pace.asked_limits) = (None, false);
-                self.position.sequence = self.position.sequence.max(position);
-                Ok(())
-            }
-            Resume::More { events, position } => {
-                self.replay(pace, &events).await?;
-                self.position.sequence = position;
-                self.enough(pace, position).await
-            }
-            Resume::Log { upto } => self.fetch_from_log(pace, after, upto).await,
-            Resume::Ahead => {
-                let since = *pace.ahead_since.get_or_insert_with(Instant::now);
-                if since.elapsed() < AHEAD || !self.context.status.leader_lacks(after, since) {
-                    return self.pause(pace).await;
-                }
-                let Some(position) = self.registration.skip_to_live(after) else { return Ok(()) };
-                self.tell_reset(pace, Reset::Invalid, position).await
-            }
-        }
-    }
-
-    async fn fetch_from_log(&mut self, pace: &mut Pace, after: u64, upto: u64) -> Result<(), End> {
-        let Some(listener) = self.registration.listener() else { return self.pause(pace).await };
-        if let Some(limit) = self.context.per_subject.filter(|_| !pace.asked_limits) {
-            match self.context.log.lost_since(&listener.filters(), after, limit).await {
-                Ok(true) => self.write(pace, wire::reset(Reset::Expired).into_bytes()).await?,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "The log could not be asked for its gaps; trying again.");
-                    return self.pause(pace).await;
-                }
-            }
-            pace.asked_limits = true;
-        }
-        let page = tokio::select! {
-            page = self.context.log.block(after + 1, upto) => page,
-            () = self.sink.closed() => return Err(End::Client),
-        };
-        let page = match page {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::debug!(%error, "The log could not be read; trying again.");
-                return self.pause(pace).await;
-            }
-        };
-        if let Some(first) = page.trimmed_to.filter(|first| after + 1 < *first) {
-            let position = Cursor::new(self.position.epoch, first - 1);
-            if self.registration.outbox.progress(after, first - 1) {
-                return self.tell_reset(pace, Reset::Expired, position).await;
-            }
-            return Ok(());
-        }
-        let found = page.on(listener.subjects(), after);
-        let events: Vec<_> = found.filter_map(|entry| listener.delivery(entry)).collect();
-        // Not held while it is written: clients that are slow would keep more than the log does.
-        let upto = page.upto;
-        drop(page);
-        // A reset may have come while the page was read: then these are of a former life.
-        if !self.registration.outbox.progress(after, upto) {
-            return Ok(());
-        }
-        self.replay(pace, &events).await?;
-        self.position.sequence = upto;
-        self.enough(pace, upto).await
-    }
-
-    async fn replay(&mut self, pace: &mut Pace, events: &[Arc<Delivery>]) -> Result<(), End> {
-        if let Some(replayed) = &mut pace.replayed {
-            *replayed += u64::try_from(events.len()).unwrap_or(u64::MAX);
-        }
-        self.write_events(pace, events).await
-    }
-
-    /// A client that missed more than is replayed is told so, and goes live. One that is only slow is
-    /// not: it caught up before.
-    async fn enough(&mut self, pace: &mut Pace, after: u64) -> Result<(), End> {
-        if pace.replayed.is_none_or(|replayed| replayed <= self.context.max_replay) {
-            return Ok(());
-        }
-        match self.registration.skip_to_live(after) {
-            Some(position) => self.tell_reset(pace, Reset::Expired, position).await,
-            None => Ok(()),
-        }
     }
 
     /// The gap is told before the new position: who reads only the first half keeps the old cursor.

@@ -128,7 +128,16 @@ impl Entry {
 
     /// The event that the message is; `None` when it is refused.
     pub fn delivery(&self, rules: &Rules, epoch: Epoch) -> Option<&Arc<Delivery>> {
-        self.delivery.get_or_init(|| rules.read(epoch, &self.message).ok().map(Arc::new)).as_ref()
+        self.understood(|| rules.read(epoch, &self.message).ok())
+    }
+
+    /// The same, of a message that was checked a moment ago.
+    pub fn delivery_of(&self, checked: &Checked<'_>, epoch: Epoch) -> Option<&Arc<Delivery>> {
+        self.understood(|| Some(checked.delivery(epoch)))
+    }
+
+    fn understood(&self, read: impl FnOnce() -> Option<Delivery>) -> Option<&Arc<Delivery>> {
+        self.delivery.get_or_init(|| read().map(Arc::new)).as_ref()
     }
 }
 
@@ -176,7 +185,26 @@ pub struct Rules {
     pub ids: bool,
 }
 
-/// What an event's frame is made of, checked.
+/// A message that is an event: who gets it, and what its frame is made of.
+pub struct Checked<'a> {
+    pub audience: Audience<'a>,
+    parts: Parts<'a>,
+    sequence: u64,
+    ids: bool,
+}
+
+impl Checked<'_> {
+    /// Makes the frame.
+    #[must_use]
+    pub fn delivery(&self, epoch: Epoch) -> Delivery {
+        let Parts { event, retry, complete, data } = &self.parts;
+        let id = Cursor { epoch, sequence: self.sequence, end: *complete };
+        let event = event.as_deref().and_then(Field::new);
+        let frame = Block { id: self.ids.then_some(id), event, retry: *retry, data }.encode();
+        Delivery { sequence: self.sequence, frame, complete: *complete }
+    }
+}
+
 struct Parts<'a> {
     /// A [`Field`].
     event: Option<Cow<'a, str>>,
@@ -210,9 +238,9 @@ impl Rules {
     /// # Errors
     ///
     /// When the message can not be an event.
-    pub fn check<'a>(&self, message: &'a Message) -> Result<Audience<'a>, Refusal> {
-        let audience = self.audience(message)?;
-        self.parts(message).map(|_| audience)
+    pub fn check<'a>(&'a self, message: &'a Message) -> Result<Checked<'a>, Refusal> {
+        let (audience, parts) = (self.audience(message)?, self.parts(message)?);
+        Ok(Checked { audience, parts, sequence: message.sequence, ids: self.ids })
     }
 
     /// Makes the frame of a message.
@@ -221,12 +249,7 @@ impl Rules {
     ///
     /// When the message can not be an event.
     pub fn read(&self, epoch: Epoch, message: &Message) -> Result<Delivery, Refusal> {
-        self.audience(message)?;
-        let Parts { event, retry, complete, data } = self.parts(message)?;
-        let id = Cursor { epoch, sequence: message.sequence, end: complete };
-        let event = event.as_deref().and_then(Field::new);
-        let frame = Block { id: self.ids.then_some(id), event, retry, data: &data }.encode();
-        Ok(Delivery { sequence: message.sequence, frame, complete })
+        Ok(self.check(message)?.delivery(epoch))
     }
 
     fn parts<'a>(&'a self, message: &'a Message) -> Result<Parts<'a>, Refusal> {
@@ -342,8 +365,9 @@ mod tests {
             let mut map = HeaderMap::new();
             headers.iter().for_each(|(name, value)| map.append(*name, *value));
             let message = Message::new(7, subject.into(), &map, Bytes::new(), Source::Annotated);
-            let listed = |audience: Audience<'_>| audience.listed().map(str::to_owned).collect::<Vec<_>>();
-            rules().check(&message).map(listed)
+            let rules = rules();
+            let checked = rules.check(&message)?;
+            Ok(checked.audience.listed().map(str::to_owned).collect::<Vec<_>>())
         };
         let users = [("Sse-Users", "alice, bob"), ("Sse-Users", "carol")];
         assert_eq!(audience("sse.t.users", &users), Ok(vec!["alice".into(), "bob".into(), "carol".into()]));

@@ -99,26 +99,25 @@ impl Hub {
         let checked = self.rules.check(&entry.message);
         let mut state = self.state();
         let Some(epoch) = state.epoch else { return Ok(()) };
-        let refused = checked.err();
-        if let Ok(audience) = checked
-            && audience.target != Target::System
-        {
-            // Encoded for its first listener, and for none not at all.
-            state.index.each(&audience, |outbox| {
-                if let Some(delivery) = entry.delivery(&self.rules, epoch) {
-                    outbox.offer(delivery);
+        let refused = match checked {
+            Ok(checked) if checked.audience.target != Target::System => {
+                // Encoded for its first listener, and for none not at all.
+                state.index.each(&checked.audience, |outbox| {
+                    if let Some(delivery) = entry.delivery_of(&checked, epoch) {
+                        outbox.offer(delivery);
+                    }
+                });
+                drop(checked);
+                if self.rules.ids {
+                    state.ring.push(entry, &self.rules.prefix);
                 }
-            });
-            if self.rules.ids {
-                state.ring.push(entry, &self.rules.prefix);
+                Ok(())
             }
-        }
+            Ok(_) | Err(Refusal::Marker) => Ok(()),
+            Err(refusal) => Err(refusal),
+        };
         self.advance(&mut state, sequence);
-        drop(state);
-        match refused {
-            None | Some(Refusal::Marker) => Ok(()),
-            Some(refusal) => Err(refusal),
-        }
+        refused
     }
 
     /// Passes over sequences that the log does not have (deleted, or expired by their own TTL).

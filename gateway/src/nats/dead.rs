@@ -14,7 +14,8 @@ use tracing::{debug, warn};
 
 use super::Link;
 use crate::cursor::{Cursor, Epoch};
-use crate::event::Refusal;
+use crate::event::{Entry, Message, Refusal};
+use crate::hub::Hub;
 use crate::subject;
 
 /// Letters that may wait. Whoever brings one more waits, so none is lost.
@@ -27,7 +28,6 @@ const TOLD: Duration = Duration::from_secs(1);
 /// An event that was refused.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    pub epoch: Epoch,
     pub sequence: u64,
     pub subject: Subject,
     pub payload: Bytes,
@@ -38,9 +38,9 @@ pub struct DeadLetter {
 pub struct DeadLetters {
     /// `<prefix>`
     prefix: String,
-    sender: mpsc::Sender<DeadLetter>,
+    sender: mpsc::Sender<(Epoch, DeadLetter)>,
     /// Taken by [`DeadLetters::run`].
-    receiver: Mutex<mpsc::Receiver<DeadLetter>>,
+    receiver: Mutex<mpsc::Receiver<(Epoch, DeadLetter)>>,
     refused: AtomicU64,
 }
 
@@ -57,11 +57,20 @@ impl DeadLetters {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Gives the hub its next message, and takes it when nobody may get it.
+    pub async fn hand_over(&self, hub: &Hub, entry: Arc<Entry>) {
+        if let Err(refusal) = hub.push(entry.clone()) {
+            let Message { sequence, subject, payload, .. } = entry.message.clone();
+            self.refuse(hub, DeadLetter { sequence, subject, payload, refusal }).await;
+        }
+    }
+
     /// Takes a refused event; waits while too many wait.
-    pub async fn send(&self, letter: DeadLetter) {
+    pub async fn refuse(&self, hub: &Hub, letter: DeadLetter) {
+        let Some(epoch) = hub.epoch() else { return };
         self.refused.fetch_add(1, Ordering::Relaxed);
         // The receiver lives as long as `self`.
-        let _ = self.sender.send(letter).await;
+        let _ = self.sender.send((epoch, letter)).await;
     }
 
     /// Publishes what comes, for ever.
@@ -69,7 +78,7 @@ impl DeadLetters {
         let mut receiver = self.receiver.lock().await;
         let mut told: Option<Instant> = None;
         let mut untold = 0u64;
-        while let Some(letter) = receiver.recv().await {
+        while let Some((epoch, letter)) = receiver.recv().await {
             let DeadLetter { sequence, refusal, .. } = letter;
             debug!(sequence, reason = %refusal, "Refused an event.");
             if told.is_none_or(|at| at.elapsed() >= TOLD) {
@@ -78,35 +87,32 @@ impl DeadLetters {
             } else {
                 untold += 1;
             }
-            self.deliver(link, &letter).await;
+            self.deliver(link, epoch, &letter).await;
         }
     }
 
     /// Publishes a letter over a connection that lived through it.
-    async fn deliver(&self, link: &Link, letter: &DeadLetter) {
+    async fn deliver(&self, link: &Link, epoch: Epoch, letter: &DeadLetter) {
         loop {
             let before = link.state.borrow().clone();
-            let published = timeout(DEADLINE, self.publish(link, letter)).await;
+            let published = timeout(DEADLINE, self.publish(link, epoch, letter)).await;
             let after = link.state.borrow().clone();
             if matches!(published, Ok(Ok(()))) && before.connected && before == after {
                 return;
             }
-            let mut state = link.state.clone();
-            if !after.connected && state.wait_for(|state| state.connected).await.is_err() {
-                return;
-            }
+            link.up().await;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    async fn publish(&self, link: &Link, letter: &DeadLetter) -> Result<(), String> {
+    async fn publish(&self, link: &Link, epoch: Epoch, letter: &DeadLetter) -> Result<(), String> {
         let tenant = subject::below(&self.prefix, &letter.subject).map(|(tenant, _)| tenant);
         // Not every token that can be published to can be published to from here.
         let tenant =
             tenant.filter(|tenant| !tenant.is_empty() && tenant.bytes().all(|b| b.is_ascii_graphic()));
         let tenant = tenant.unwrap_or("_unknown");
         let subject = format!("{}-dead.{tenant}", self.prefix);
-        let key = Cursor::new(letter.epoch, letter.sequence).to_string();
+        let key = Cursor::new(epoch, letter.sequence).to_string();
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", key.as_str());
         headers.insert("Sse-Dead-Sequence", letter.sequence.to_string().as_str());

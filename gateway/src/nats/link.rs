@@ -96,7 +96,18 @@ impl Link {
         let _ = state.wait_for(|state| !state.connected || state.generation != generation).await;
     }
 
-    /// Waits for a connection, and answers which one it is; handshakes are refused meanwhile.
+    /// Waits for a connection, and answers which one it is.
+    pub async fn up(&self) -> u64 {
+        let mut state = self.state.clone();
+        let connected = state.wait_for(|state| state.connected).await.map(|state| state.generation);
+        match connected {
+            Ok(generation) => generation,
+            // The keeper has ended, which only happens with the process.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// The same; handshakes are refused meanwhile, for the reason that there is at the time.
     pub async fn connected(&mut self, status: &Status) -> u64 {
         loop {
             let state = self.state.borrow_and_update().clone();

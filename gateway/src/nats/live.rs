@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::Link;
-use super::dead::{DeadLetter, DeadLetters};
+use super::dead::DeadLetters;
 use super::status::Status;
 use crate::cursor::Epoch;
 use crate::event::{Entry, Message, Source};
@@ -77,11 +77,6 @@ impl Live {
         // No server added a header to it: any that claims so is a forgery.
         let source = Source::Stored;
         let message = Message::new(sequence, message.subject.clone(), headers, message.payload, source);
-        let entry = Entry::new(message);
-        if let Err(refusal) = self.hub.push(entry.clone()) {
-            let Some(epoch) = self.hub.epoch() else { return };
-            let Message { sequence, subject, payload, .. } = entry.message.clone();
-            self.dead.send(DeadLetter { epoch, sequence, subject, payload, refusal }).await;
-        }
+        self.dead.hand_over(&self.hub, Entry::new(message)).await;
     }
 }

@@ -334,12 +334,7 @@ struct State {
 
 /// Waits for the connection; returns its generation.
 async fn connected(link: &Link) -> Result<u64, LogError> {
-    let mut state = link.state.clone();
-    let state = timeout(DEADLINE, state.wait_for(|state| state.connected)).await;
-    state
-        .map_err(|_| LogError::NotConnected)?
-        .map(|state| state.generation)
-        .map_err(|_| LogError::NotConnected)
+    timeout(DEADLINE, link.up()).await.map_err(|_| LogError::NotConnected)
 }
 
 /// Whether an answer of the server itself ends the batch.

@@ -8,26 +8,27 @@
 //! After each connect the seam is an acknowledged publish into the stream on this connection:
 //! everything stored after it comes through the subscription, everything before it is in the log.
 
+mod repair;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_nats::Subscriber;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Info;
-use async_nats::{Subject, Subscriber};
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
-use super::dead::{DeadLetter, DeadLetters};
-use super::log::{Log, Page};
+use super::dead::DeadLetters;
+use super::log::Log;
 use super::provision::{self, Facts, ProvisionError};
 use super::status::Status;
 use super::{Link, Parts};
 use crate::config::Config;
-use crate::event::{Entry, Message, Refusal, Source};
+use crate::event::{Entry, Message, Source};
 use crate::hub::Hub;
 use crate::token::Tokens;
 
@@ -39,8 +40,6 @@ const DEADLINE: Duration = Duration::from_secs(3);
 const SEAM_PACE: Duration = Duration::from_secs(10);
 /// How often the place of a log in memory is noted.
 const MARK: Duration = Duration::from_secs(30);
-/// Sequences that are read at once when the feed is repaired.
-const REPAIR: u64 = 1024;
 /// Wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -229,7 +228,8 @@ impl Feed {
                 }
                 message = subscriber.next() => match message {
                     Some(message) => self.receive(message, &mut subscriber).await,
-                    None => Err(Broken::Nats("the subscription ended".into())),
+                    // It is not put back: another has to be made.
+                    None => return Broken::Nats("the subscription ended".into()),
                 },
             };
             if let Err(broken) = step {
@@ -332,28 +332,8 @@ impl Feed {
             }
             self.repair(sequence - 1).await?;
         }
-        self.hand_over(Entry::new(message)).await;
+        self.dead.hand_over(&self.hub, Entry::new(message)).await;
         Ok(())
-    }
-
-    /// The newest of the messages that wait, which are let go of: where one is missing, so may be
-    /// others, and a read for each would be slower than they come. One read has them all.
-    fn newest_waiting(&self, mut newest: u64, subscriber: &mut Subscriber) -> u64 {
-        for _ in 0..REPAIR {
-            let Some(Some(message)) = subscriber.next().now_or_never() else { break };
-            if let Some(message) = self.stored(message) {
-                newest = newest.max(message.sequence);
-            }
-        }
-        newest
-    }
-
-    /// Gives the hub its next message. What nobody may get becomes a dead letter.
-    async fn hand_over(&self, entry: Arc<Entry>) {
-        if let Err(refusal) = self.hub.push(entry.clone()) {
-            let Message { sequence, subject, payload, .. } = entry.message.clone();
-            self.refuse(sequence, subject, payload, refusal).await;
-        }
     }
 
     /// A message of the feed, under the subject that it was published to.
@@ -374,65 +354,5 @@ impl Feed {
             Tail::At(_) | Tail::Gone => Err(Broken::Remade),
             Tail::Unknown => Err(Broken::Nats("the leader did not answer".into())),
         }
-    }
-
-    /// Reads the log, which looks after a lost connection itself: the message that breaks it is read
-    /// otherwise then. Handshakes are refused meanwhile.
-    async fn read(&self, from: u64, upto: u64) -> Result<Page, Broken> {
-        let mut read = pin!(self.log.read(from, upto));
-        let page = tokio::select! {
-            biased;
-            page = read.as_mut() => page,
-            () = self.link.lost(self.generation) => {
-                self.status.set_disconnected(Broken::Reconnected.to_string());
-                read.await
-            }
-        };
-        Ok(page?)
-    }
-
-    async fn refuse(&self, sequence: u64, subject: Subject, payload: Bytes, refusal: Refusal) {
-        let Some(epoch) = self.hub.epoch() else { return };
-        self.dead.send(DeadLetter { epoch, sequence, subject, payload, refusal }).await;
-    }
-
-    /// Reads what is missing up to `upto` from the log, into the hub.
-    async fn repair(&mut self, upto: u64) -> Result<(), Broken> {
-        let head = self.hub.head();
-        if upto <= head {
-            return Ok(());
-        }
-        let mut count = 0;
-        let mut next = head + 1;
-        while next <= upto {
-            let page = self.read(next, upto.min(next + REPAIR - 1)).await?;
-            if let Some(first) = page.trimmed_to {
-                warn!(
-                    from = next,
-                    first, "The log was trimmed before it could be read; open streams are told."
-                );
-                self.hub.trimmed(first);
-            }
-            let (head, end) = (self.hub.head(), page.upto);
-            count += page.entries.len();
-            let there = page.entries.len() + page.refused.len();
-            if self.config.spec.nats.stream.max_messages_per_subject.is_some()
-                && u64::try_from(there).is_ok_and(|there| there < page.span())
-            {
-                // Newer ones of their subjects may have pushed them out, and nobody got them.
-                self.hub.lost();
-            }
-            for (sequence, subject) in page.refused {
-                self.refuse(sequence, subject, Bytes::new(), Refusal::Unreadable).await;
-            }
-            for entry in page.entries.into_iter().filter(|entry| entry.message.sequence > head) {
-                self.hand_over(entry).await;
-            }
-            self.hub.skip_to(end);
-            next = self.hub.head() + 1;
-            self.repaired = self.hub.head();
-        }
-        tracing::debug!(count, upto, "Repaired the live feed from the log.");
-        Ok(())
     }
 }
