@@ -12,6 +12,7 @@
 pub mod auth;
 pub mod delivery;
 pub mod expose;
+mod findings;
 pub mod nats;
 pub mod pod;
 mod schema;
@@ -24,10 +25,11 @@ use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use findings::FieldError;
 pub use schema::crd;
 use schema::{object, rule};
 pub use status::SseGatewayStatus;
-pub use validate::{FieldError, is_valid_name};
+pub use validate::is_valid_name;
 
 /// The API group of the resource.
 pub const GROUP: &str = "ssegateway.io";

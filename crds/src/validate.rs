@@ -3,73 +3,10 @@
 //! Each finding names the field as a user wrote it. All findings are returned, not the first.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::ops::RangeInclusive;
 
 use crate::auth::{Issuer, Mode};
-use crate::{MAX_NAME, SecretKeyRef, SseGatewaySpec};
-
-/// A field whose value can not be used, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    /// Path of the field within the spec: `stream.heartbeatIntervalSeconds`.
-    pub field: String,
-    /// What is wrong, and what is allowed.
-    pub message: String,
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
-    }
-}
-
-#[derive(Default)]
-struct Findings(Vec<FieldError>);
-
-impl Findings {
-    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.0.push(FieldError { field: field.into(), message: message.into() });
-    }
-
-    fn require(&mut self, ok: bool, field: &str, message: &str) {
-        if !ok {
-            self.add(field, message);
-        }
-    }
-
-    fn range(&mut self, field: &str, value: u64, allowed: RangeInclusive<u64>) {
-        if !allowed.contains(&value) {
-            self.add(field, format!("is {value}, must be from {} to {}", allowed.start(), allowed.end()));
-        }
-    }
-
-    fn length(&mut self, field: &str, value: &str, allowed: RangeInclusive<usize>) {
-        if !allowed.contains(&value.len()) {
-            self.add(field, format!("must have from {} to {} characters", allowed.start(), allowed.end()));
-        }
-    }
-
-    fn count(&mut self, field: &str, value: usize, allowed: RangeInclusive<usize>) {
-        if !allowed.contains(&value) {
-            self.add(field, format!("must have from {} to {} entries", allowed.start(), allowed.end()));
-        }
-    }
-
-    fn secret(&mut self, field: &str, secret: Option<&SecretKeyRef>) {
-        let Some(secret) = secret else { return };
-        let name_ok = !secret.name.is_empty()
-            && secret
-                .name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
-        self.require(name_ok, &format!("{field}.name"), "must be the name of a Secret");
-        let key_ok = !secret.key.is_empty()
-            && !secret.key.starts_with("..")
-            && secret.key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-        self.require(key_ok, &format!("{field}.key"), "must be a key of the Secret");
-    }
-}
+use crate::findings::{FieldError, Findings, web};
+use crate::{MAX_NAME, SseGatewaySpec};
 
 /// Whether `name` can be the `metadata.name` of a gateway.
 #[must_use]
@@ -90,8 +27,12 @@ impl SseGatewaySpec {
         self.check_nats(&mut findings);
         self.check_auth(&mut findings);
         self.check_delivery(&mut findings);
+        self.check_replay(&mut findings);
+        self.check_topics(&mut findings);
         self.check_expose(&mut findings);
-        findings.0
+        self.check_telemetry(&mut findings);
+        self.check_pod(&mut findings);
+        findings.into_list()
     }
 
     fn check_scale(&self, f: &mut Findings) {
@@ -146,6 +87,9 @@ impl SseGatewaySpec {
         );
         f.secret("nats.credentialsSecretRef", nats.credentials_secret_ref.as_ref());
         f.secret("nats.tls.caSecretRef", nats.tls.ca_secret_ref.as_ref());
+        if let Some(cert) = &nats.tls.cert_secret_ref {
+            f.secret_name("nats.tls.certSecretRef.name", &cert.name);
+        }
         f.range("nats.stream.replicas", nats.stream.replicas.into(), 1..=5);
         f.range("nats.stream.maxAgeSeconds", nats.stream.max_age_seconds, 0..=31_536_000);
         f.range("nats.stream.maxBytes", nats.stream.max_bytes, 1_048_576..=1_099_511_627_776);
@@ -162,27 +106,23 @@ impl SseGatewaySpec {
             check_issuer(f, &format!("auth.issuers[{i}]"), issuer);
             f.require(names.insert(&issuer.issuer), &format!("auth.issuers[{i}].issuer"), "is there twice");
         }
-        f.count("auth.userIdClaims", auth.user_id_claims.len(), 1..=16);
-        f.require(
-            auth.user_id_claims.iter().all(|c| !c.is_empty()),
-            "auth.userIdClaims",
-            "must not have an empty entry",
-        );
+        f.require(!auth.user_id_claims.is_empty(), "auth.userIdClaims", "must have an entry");
+        f.entries("auth.userIdClaims", &auth.user_id_claims, 16, 256);
+        f.entries("auth.tagClaims", &auth.tag_claims, 16, 256);
         f.length("auth.tenantClaim", &auth.tenant_claim, 1..=256);
         f.length("auth.topicsClaim", &auth.topics_claim, 1..=256);
         f.length("auth.publishClaim", &auth.publish_claim, 1..=256);
         f.length("auth.defaultTenant", &auth.default_tenant, 0..=128);
         f.require(!auth.default_tenant.starts_with('_'), "auth.defaultTenant", "must not begin with '_'");
         f.count("auth.modes", auth.modes.len(), 1..=3);
-        if auth.modes.contains(&Mode::Cookie) {
-            f.length("auth.cookie.name", &auth.cookie.name, 1..=128);
-            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&b);
-            f.require(
-                auth.cookie.name.bytes().all(token),
-                "auth.cookie.name",
-                "must be the name of a cookie: A-Z a-z 0-9 ! # $ % & ' * + . ^ _ ` | ~ -",
-            );
-        }
+        let shortest = usize::from(auth.modes.contains(&Mode::Cookie));
+        f.length("auth.cookie.name", &auth.cookie.name, shortest..=128);
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&b);
+        f.require(
+            auth.cookie.name.bytes().all(token),
+            "auth.cookie.name",
+            "must be the name of a cookie: A-Z a-z 0-9 ! # $ % & ' * + . ^ _ ` | ~ -",
+        );
     }
 
     fn check_delivery(&self, f: &mut Findings) {
@@ -193,20 +133,15 @@ impl SseGatewaySpec {
         if let Some(ms) = stream.retry_ms {
             f.range("stream.retryMs", ms.into(), 1..=86_400_000);
         }
-        let line = |text: &str| !text.is_empty() && text.len() <= 256 && !text.contains(['\r', '\n', '\0']);
-        let not_a_line = "must not be empty, nor hold CR, LF or NUL, nor be longer than 256 bytes";
+        let line =
+            |text: &str| (1..=256).contains(&text.chars().count()) && !text.contains(['\r', '\n', '\0']);
+        let not_a_line = "must not be empty, nor hold CR, LF or NUL, nor be longer than 256 characters";
         f.require(line(&stream.default_event_type), "stream.defaultEventType", not_a_line);
         f.count("stream.welcomeEvents", stream.welcome_events.len(), 0..=16);
         for (i, event) in stream.welcome_events.iter().enumerate() {
             f.require(line(&event.event), &format!("stream.welcomeEvents[{i}].event"), not_a_line);
             f.length(&format!("stream.welcomeEvents[{i}].data"), &event.data, 0..=4096);
         }
-        f.range("replay.maxReplayEvents", self.replay.max_replay_events.into(), 1..=10_000_000);
-        f.require(
-            self.replay.enabled || !self.publish.enabled,
-            "publish.enabled",
-            "needs replay.enabled: what is published over HTTP is acknowledged by the log",
-        );
         let limits = &self.limits;
         f.range("limits.maxConnectionsPerUser", limits.max_connections_per_user.into(), 1..=100_000);
         f.range("limits.maxConnectionsPerPod", limits.max_connections_per_pod.into(), 1..=1_000_000);
@@ -214,27 +149,70 @@ impl SseGatewaySpec {
         f.range("limits.maxPayloadBytes", limits.max_payload_bytes.into(), 1..=8_388_608);
         f.range("limits.writeTimeoutSeconds", limits.write_timeout_seconds.into(), 1..=3600);
         f.range("limits.maxTopicsPerConnection", limits.max_topics_per_connection.into(), 0..=1000);
-        let pattern = |text: &String| {
+        f.range("drain.windowSeconds", self.drain.window_seconds.into(), 0..=3600);
+    }
+
+    fn check_replay(&self, f: &mut Findings) {
+        f.range("replay.maxReplayEvents", self.replay.max_replay_events.into(), 1..=10_000_000);
+        f.require(
+            self.replay.enabled || !self.publish.enabled,
+            "publish.enabled",
+            "needs replay.enabled: what is published over HTTP is acknowledged by the log",
+        );
+        let Some(history) = &self.replay.history else { return };
+        let subject = |c: char| !c.is_whitespace() && !"*>".contains(c);
+        f.length("replay.history.subject", &history.subject, 0..=256);
+        f.require(
+            history.subject.chars().all(subject),
+            "replay.history.subject",
+            "must be a subject without spaces, '*' and '>'",
+        );
+        f.range("replay.history.timeoutSeconds", history.timeout_seconds.into(), 1..=60);
+        f.range("replay.history.maxEvents", history.max_events.into(), 1..=1_000_000);
+    }
+
+    fn check_topics(&self, f: &mut Findings) {
+        let pattern = |text: &str| {
             let levels: Vec<&str> = text.trim().split('.').collect();
             let rest_is_last =
                 levels.iter().position(|level| *level == ">").is_none_or(|at| at + 1 == levels.len());
-            text.len() <= 256 && rest_is_last && !levels.contains(&"")
+            text.chars().count() <= 256 && rest_is_last && !levels.contains(&"")
         };
         for (field, patterns, most) in
             [("topics.public", &self.topics.public, 256), ("topics.autoJoin", &self.topics.auto_join, 64)]
         {
             f.count(field, patterns.len(), 0..=most);
-            f.require(
-                patterns.iter().all(pattern),
-                field,
-                "must be topics such as orders.eu, orders.* or orders.>, of at most 256 characters",
-            );
+            for (i, text) in patterns.iter().enumerate() {
+                f.require(
+                    pattern(text),
+                    &format!("{field}[{i}]"),
+                    "must be a topic such as orders.eu, orders.* or orders.>, of at most 256 characters",
+                );
+            }
         }
-        f.range("drain.windowSeconds", self.drain.window_seconds.into(), 0..=3600);
+        let origins = &self.cors.allowed_origins;
+        f.entries("cors.allowedOrigins", origins, 64, 512);
+        for (i, origin) in origins.iter().enumerate() {
+            let ok = web(origin).is_some_and(|host| !host.contains('/'));
+            let field = format!("cors.allowedOrigins[{i}]");
+            f.require(ok, &field, "must be https://host or http://host, without a path");
+        }
     }
 
     fn check_expose(&self, f: &mut Findings) {
+        if !self.tls.secret_name.is_empty() {
+            f.secret_name("tls.secretName", &self.tls.secret_name);
+        }
         let expose = &self.expose;
+        f.map("expose.service.annotations", &expose.service.annotations);
+        f.length("expose.ingress.className", &expose.ingress.class_name, 0..=253);
+        f.length("expose.ingress.host", &expose.ingress.host, 0..=253);
+        f.length("expose.ingress.tlsSecretName", &expose.ingress.tls_secret_name, 0..=253);
+        f.map("expose.ingress.annotations", &expose.ingress.annotations);
+        f.count("expose.httpRoute.parentRefs", expose.http_route.parent_refs.len(), 0..=64);
+        f.entries("expose.httpRoute.hostnames", &expose.http_route.hostnames, 16, 253);
+        f.map("expose.httpRoute.annotations", &expose.http_route.annotations);
+        f.count("networkPolicy.metricsFrom", self.network_policy.metrics_from.len(), 0..=64);
         f.require(
             !expose.ingress.enabled || !expose.ingress.host.is_empty(),
             "expose.ingress.host",
@@ -245,27 +223,61 @@ impl SseGatewaySpec {
             "expose.httpRoute.parentRefs",
             "must be set when expose.httpRoute.enabled is true",
         );
+    }
+
+    fn check_telemetry(&self, f: &mut Findings) {
+        let telemetry = &self.telemetry;
+        let endpoint = &telemetry.otlp_endpoint;
+        f.require(
+            endpoint.is_empty() || endpoint.chars().count() <= 2048 && web(endpoint).is_some(),
+            "telemetry.otlpEndpoint",
+            "must be https://… or http://…, without credentials, of at most 2048 characters",
+        );
+        f.secret("telemetry.otlpHeadersSecretRef", telemetry.otlp_headers_secret_ref.as_ref());
+        f.secret("telemetry.caSecretRef", telemetry.ca_secret_ref.as_ref());
+        f.map("telemetry.podMonitor.labels", &telemetry.pod_monitor.labels);
         for (field, percent) in [
-            ("telemetry.traceSamplePercent", self.telemetry.trace_sample_percent),
-            ("telemetry.deliverySamplePercent", self.telemetry.delivery_sample_percent),
+            ("telemetry.traceSamplePercent", telemetry.trace_sample_percent),
+            ("telemetry.deliverySamplePercent", telemetry.delivery_sample_percent),
         ] {
             f.require((0.0..=100.0).contains(&percent.0), field, "must be from 0 to 100");
+        }
+    }
+
+    fn check_pod(&self, f: &mut Findings) {
+        let pod = &self.pod;
+        f.length("pod.image", pod.image.as_deref().unwrap_or_default(), 0..=512);
+        f.length("pod.priorityClassName", pod.priority_class_name.as_deref().unwrap_or_default(), 0..=253);
+        for (field, map) in [
+            ("pod.labels", &pod.labels),
+            ("pod.annotations", &pod.annotations),
+            ("pod.nodeSelector", &pod.node_selector),
+            ("pod.serviceAccountAnnotations", &pod.service_account_annotations),
+        ] {
+            f.map(field, map);
+        }
+        for (field, length) in [
+            ("pod.imagePullSecrets", pod.image_pull_secrets.len()),
+            ("pod.tolerations", pod.tolerations.len()),
+            ("pod.topologySpreadConstraints", pod.topology_spread_constraints.len()),
+            ("pod.env", pod.env.len()),
+        ] {
+            f.count(field, length, 0..=64);
         }
     }
 }
 
 fn check_issuer(f: &mut Findings, path: &str, issuer: &Issuer) {
     f.length(&format!("{path}.issuer"), &issuer.issuer, 1..=512);
+    f.entries(&format!("{path}.audiences"), &issuer.audiences, 16, 512);
     f.require(
         issuer.jwks_uri.is_some() != issuer.key_secret_ref.is_some(),
         path,
         "needs exactly one of jwksUri and keySecretRef",
     );
     if let Some(uri) = &issuer.jwks_uri {
-        let rest = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"));
-        let ok = |rest: &str| !rest.is_empty() && !rest.contains(|c: char| c == '@' || c.is_whitespace());
         f.require(
-            uri.len() <= 2048 && rest.is_some_and(ok),
+            uri.chars().count() <= 2048 && web(uri).is_some(),
             &format!("{path}.jwksUri"),
             "must be https://… or http://…, without credentials, of at most 2048 characters",
         );
@@ -284,107 +296,4 @@ fn check_issuer(f: &mut Findings, path: &str, issuer: &Issuer) {
         &format!("{path}.algorithms"),
         "HS* algorithms need keySecretRef: a key set is public",
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn spec(patch: serde_json::Value) -> SseGatewaySpec {
-        let mut value = json!({
-            "nats": {"url": "nats://nats:4222"},
-            "auth": {"issuers": [{"issuer": "https://id", "keySecretRef": {"name": "jwt", "key": "key"}, "algorithms": ["HS256"]}]},
-        });
-        merge(&mut value, patch);
-        serde_json::from_value(value).expect("a spec of the right types")
-    }
-
-    fn merge(into: &mut serde_json::Value, patch: serde_json::Value) {
-        match (into, patch) {
-            (serde_json::Value::Object(into), serde_json::Value::Object(patch)) => {
-                for (key, value) in patch {
-                    merge(into.entry(key).or_insert(json!(null)), value);
-                }
-            }
-            (into, patch) => *into = patch,
-        }
-    }
-
-    #[test]
-    fn the_smallest_spec_is_good_and_carries_the_defaults() {
-        let spec = spec(json!({}));
-        assert_eq!(spec.validate(), []);
-        assert_eq!(spec.replicas, 2);
-        assert_eq!(spec.endpoints.base_path, "/api/v1/sse");
-        assert_eq!(spec.limits.max_payload_bytes, 16_384);
-        assert_eq!(spec.nats.stream.max_age_seconds, 86_400);
-        assert_eq!(spec.telemetry, crate::telemetry::Telemetry::default());
-    }
-
-    #[test]
-    fn each_wrong_field_is_named_and_all_are_found_at_once() {
-        let cases = [
-            (json!({"stream": {"heartbeatIntervalSeconds": 1}}), "stream.heartbeatIntervalSeconds"),
-            (json!({"auth": {"issuers": []}}), "auth.issuers"),
-            (json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}), "autoscaling.minReplicas"),
-            (json!({"autoscaling": {"targetConnections": 20_000}}), "autoscaling.targetConnections"),
-            (
-                json!({"autoscaling": {"targetCPUUtilizationPercentage": 0}}),
-                "autoscaling.targetCPUUtilizationPercentage",
-            ),
-            (json!({"nats": {"url": "nats://user:secret@nats"}}), "nats.url"),
-            (json!({"nats": {"subjectPrefix": "a.b"}}), "nats.subjectPrefix"),
-            (json!({"endpoints": {"basePath": "/"}}), "endpoints.basePath"),
-            (json!({"stream": {"defaultEventType": "a\nb"}}), "stream.defaultEventType"),
-            (json!({"limits": {"maxPayloadBytes": 0}}), "limits.maxPayloadBytes"),
-            (json!({"topics": {"public": ["a..b"]}}), "topics.public"),
-            (json!({"replay": {"enabled": false}, "publish": {"enabled": true}}), "publish.enabled"),
-            (json!({"topics": {"autoJoin": [">.a"]}}), "topics.autoJoin"),
-        ];
-        for (patch, field) in &cases {
-            let findings = spec(patch.clone()).validate();
-            assert!(findings.iter().any(|f| f.field == *field), "{field} not named: {findings:?}");
-        }
-        let mut all = json!({});
-        cases.into_iter().for_each(|(patch, _)| merge(&mut all, patch));
-        assert!(spec(all).validate().len() >= 8);
-    }
-
-    #[test]
-    fn a_symmetric_algorithm_never_meets_a_public_key() {
-        let mixed = json!({"auth": {"issuers": [{"issuer": "i", "keySecretRef": {"name": "a", "key": "k"}, "algorithms": ["HS256", "RS256"]}]}});
-        let public = json!({"auth": {"issuers": [{"issuer": "i", "jwksUri": "https://id/jwks", "algorithms": ["HS256"]}]}});
-        for patch in [mixed, public] {
-            let findings = spec(patch).validate();
-            assert!(findings.iter().any(|f| f.field == "auth.issuers[0].algorithms"), "{findings:?}");
-        }
-    }
-
-    #[test]
-    fn an_address_of_keys_and_a_cookie_have_names_that_can_be_used() {
-        let issuer = |uri: &str| json!({"auth": {"issuers": [{"issuer": "i", "jwksUri": uri}]}});
-        assert_eq!(spec(issuer("https://id.example.com/jwks.json")).validate(), []);
-        for uri in
-            ["", "https://", "ftp://id/jwks", "https://user:secret@id/jwks", "https://id/a b", "id/jwks"]
-        {
-            let findings = spec(issuer(uri)).validate();
-            assert!(findings.iter().any(|f| f.field == "auth.issuers[0].jwksUri"), "{uri}: {findings:?}");
-        }
-        for name in ["", "a b", "a;b", "a=b", "\u{e9}"] {
-            let findings = spec(json!({"auth": {"modes": ["Cookie"], "cookie": {"name": name}}})).validate();
-            assert!(findings.iter().any(|f| f.field == "auth.cookie.name"), "{name}: {findings:?}");
-        }
-    }
-
-    #[test]
-    fn names_are_labels_of_at_most_forty() {
-        for good in ["a", "live", "a-1", &"a".repeat(40)] {
-            assert!(is_valid_name(good), "{good}");
-        }
-        for bad in ["", "1a", "-a", "a-", "A", "a.b", &"a".repeat(41)] {
-            assert!(!is_valid_name(bad), "{bad}");
-        }
-    }
 }
