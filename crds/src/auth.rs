@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::SecretKeyRef;
-use crate::schema::{list_map_by_issuer, rule};
+use crate::schema::{list_map_by_issuer, rule, rules};
 
 /// Who may connect, and as whom.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,10 @@ pub struct Auth {
     /// Tenant of a credential without the claim. Empty: such a credential is refused.
     #[serde(default)]
     #[schemars(length(max = 128))]
+    #[schemars(extend("x-kubernetes-validations" = rule(
+    "!self.startsWith('_')",
+    "spec.auth.defaultTenant: must not begin with '_'"
+)))]
     pub default_tenant: String,
 
     /// Claim that lists the topic patterns (with `*` and `>`) that the identity may subscribe to.
@@ -76,10 +80,16 @@ fn default_modes() -> Vec<Mode> {
 
 /// An issuer whose JWTs are accepted, and where its keys are.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[schemars(extend("x-kubernetes-validations" = rule(
-    "has(self.jwksUri) != has(self.keySecretRef)",
-    "spec.auth.issuers: each issuer needs exactly one of jwksUri and keySecretRef"
-)))]
+#[schemars(extend("x-kubernetes-validations" = rules(&[
+    (
+        "has(self.jwksUri) != has(self.keySecretRef)",
+        "spec.auth.issuers: each issuer needs exactly one of jwksUri and keySecretRef",
+    ),
+    (
+        "!has(self.jwksUri) || self.algorithms.all(a, !a.startsWith('HS'))",
+        "spec.auth.issuers[].algorithms: HS* algorithms need keySecretRef: a key set is public",
+    ),
+])))]
 #[serde(rename_all = "camelCase")]
 pub struct Issuer {
     /// The `iss` claim, compared as it stands.

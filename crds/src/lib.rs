@@ -70,7 +70,9 @@ pub const ENDPOINT_GRACE_SECONDS: u16 = 3;
 )]
 #[x_kube(
     validation = Rule::new("!has(self.autoscaling) || self.autoscaling.targetConnections <= self.limits.maxConnectionsPerPod")
-        .message("spec.autoscaling.targetConnections: must not be above spec.limits.maxConnectionsPerPod")
+        .message("spec.autoscaling.targetConnections: must not be above spec.limits.maxConnectionsPerPod"),
+    validation = Rule::new("self.replay.enabled || !self.publish.enabled")
+        .message("spec.publish.enabled: needs spec.replay.enabled: what is published over HTTP is acknowledged by the log")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SseGatewaySpec {

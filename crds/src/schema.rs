@@ -10,7 +10,12 @@ use crate::{CustomResourceExt, SseGateway};
 
 /// One CEL rule: what must hold of a new or changed object, and what a user is told otherwise.
 pub fn rule(rule: &str, message: &str) -> Value {
-    json!([{"rule": rule, "message": message}])
+    rules(&[(rule, message)])
+}
+
+/// Several of them at one place.
+pub fn rules(rules: &[(&str, &str)]) -> Value {
+    rules.iter().map(|(rule, message)| json!({"rule": rule, "message": message})).collect()
 }
 
 /// A map of short strings, as labels and annotations are.
