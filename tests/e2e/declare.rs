@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::json;
 use sse_tests::cluster::{Namespace, apply, in_namespace, kubectl, manifest};
 use sse_tests::eventually;
 use sse_tests::jwt::KEY;
@@ -39,48 +39,21 @@ async fn a_gateway_is_declared_and_kubectl_tells_the_truth() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_spec_is_refused_at_apply_and_the_field_is_named() -> Result<()> {
     in_namespace("refuse", async |namespace: &Namespace| {
-        let issuer = json!({"issuer": "a", "algorithms": ["HS256"], "keySecretRef": {"name": "jwt", "key": "key"}});
-        let with = |key: &str, value: Value| {
-            let mut issuer = issuer.clone();
-            issuer[key] = value;
-            json!({"auth": {"issuers": [issuer]}})
-        };
+        // What the schema says, and what a rule says; every rule is in `rules`.
         let wrong = [
             (json!({"stream": {"heartbeatIntervalSeconds": 1}}), "spec.stream.heartbeatIntervalSeconds"),
-            (json!({"auth": {"issuers": []}}), "spec.auth.issuers"),
-            (json!({"auth": {"issuers": [issuer, issuer]}}), "spec.auth.issuers[1]"),
             (json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}), "spec.autoscaling.minReplicas"),
-            (json!({"autoscaling": {"targetConnections": 15001}}), "spec.autoscaling.targetConnections"),
-            (json!({"nats": {"url": "http://nats"}}), "spec.nats.url"),
-            (json!({"nats": {"subjectPrefix": "a.b"}}), "spec.nats.subjectPrefix"),
-            (json!({"nats": {"stream": {"storage": "Tape"}}}), "spec.nats.stream.storage"),
-            (json!({"endpoints": {"basePath": "/"}}), "spec.endpoints.basePath"),
-            (json!({"stream": {"defaultEventType": "a\nb"}}), "spec.stream.defaultEventType"),
-            (json!({"limits": {"maxPayloadBytes": 0}}), "spec.limits.maxPayloadBytes"),
-            (json!({"expose": {"ingress": {"enabled": true}}}), "spec.expose.ingress.host"),
-            (json!({"expose": {"httpRoute": {"enabled": true}}}), "spec.expose.httpRoute.parentRefs"),
-            (json!({"auth": {"modes": ["Cookie"], "cookie": {"name": ""}}}), "spec.auth.cookie.name"),
-            (with("algorithms", json!(["HS256", "RS256"])), "spec.auth.issuers[0].algorithms"),
-            (with("jwksUri", json!("https://id/jwks")), "spec.auth.issuers[0]"),
         ];
         for (patch, field) in wrong {
             let refused = apply(&manifest(&namespace.name, "wrong", patch)).await;
             let said = refused.expect_err(field).to_string();
             ensure!(said.contains(field), "{field} is not named: {said}");
         }
-        let long = "a".repeat(41);
-        let said = apply(&manifest(&namespace.name, &long, json!({}))).await.expect_err("a long name").to_string();
-        ensure!(said.contains("metadata.name"), "{said}");
 
         // What is right passes, at the very edge, and with nulls where a value may be left out.
         let edge = json!({"replicas": 0, "autoscaling": null, "stream": {"heartbeatIntervalSeconds": 5, "retryMs": null},
             "replay": {"history": null}, "nats": {"stream": {"maxMessagesPerSubject": null}, "tls": {"caSecretRef": null}}});
-        apply(&manifest(&namespace.name, &"a".repeat(40), edge)).await?;
-        for patch in [json!({"nats": {"subjectPrefix": "other"}}), json!({"nats": {"stream": {"storage": "Memory"}}})] {
-            let said = apply(&manifest(&namespace.name, &"a".repeat(40), patch)).await.expect_err("a change").to_string();
-            ensure!(said.contains("can not be changed"), "{said}");
-        }
-        Ok(())
+        apply(&manifest(&namespace.name, &"a".repeat(40), edge)).await.map(drop)
     })
     .await
 }

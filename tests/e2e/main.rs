@@ -5,5 +5,6 @@ mod declare;
 mod deliver;
 mod operator;
 mod owners;
+mod rules;
 mod survive;
 mod upgrade;
