@@ -1,4 +1,4 @@
-//! The admin port: `/livez`, `/readyz`, `/status`. Nothing can be changed here. Who is connected is told
+//! The admin port: `/livez`, `/readyz`, `/status`, `/metrics`. Nothing can be changed here. Who is connected is told
 //! to loopback alone (a port-forward ends there), in pages: it names users.
 
 use std::path::Path;
@@ -24,6 +24,7 @@ use crate::nats::dead::DeadLetters;
 use crate::nats::status::Problem;
 use crate::secret::SecretFile;
 use crate::subject::ConnectionId;
+use crate::telemetry::metrics::Present;
 
 /// Connections in one page.
 const PAGE: usize = 500;
@@ -59,6 +60,19 @@ impl Admin {
 
     fn missing_secrets(&self) -> Vec<String> {
         self.secrets.iter().filter_map(|file| file.load().err()).map(|missing| missing.to_string()).collect()
+    }
+
+    /// What metrics show of the moment; `limit`: streams that the pod may have.
+    #[must_use]
+    pub fn present(&self, limit: u32) -> Present {
+        let status = &self.context.status;
+        Present {
+            connections: self.limits.total(),
+            limit,
+            nats_connected: status.is_connected(),
+            nats_lag: status.last_sequence().saturating_sub(self.context.hub.head()),
+            draining: self.unready.is_cancelled(),
+        }
     }
 
     /// What keeps the gateway from serving, as far as it knows.
@@ -156,6 +170,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
+        .route("/metrics", get(metrics))
         .with_state(admin)
 }
 
@@ -164,6 +179,11 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], admin.context.telemetry.metrics.text()).into_response()
 }
 
 #[derive(Deserialize)]

@@ -11,6 +11,8 @@
 //! replay from ring or log up to it → live → (slow: catch up, which is replay again) → the client's
 //! leave, a deadline, or [`drain`](connection::End::Drain): released once.
 //!
+//! What happens to either is counted and traced by [`telemetry`].
+//!
 //! Dependencies point one way: HTTP knows the hub, the hub knows no HTTP.
 
 pub mod admin;
@@ -21,11 +23,13 @@ pub mod control;
 pub mod cursor;
 pub mod event;
 pub mod http;
+pub mod https;
 pub mod hub;
 pub mod logs;
 pub mod nats;
 pub mod postings;
 pub mod secret;
 pub mod subject;
+pub mod telemetry;
 pub mod token;
 pub mod wire;

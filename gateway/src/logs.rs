@@ -1,17 +1,40 @@
-//! Logs: one line an occurrence, JSON or for people, on standard error.
+//! Logs: one line an occurrence, JSON or for people, on standard error. And the spans that go to a collector.
 
 use std::io::IsTerminal;
 
+use opentelemetry_sdk::trace::SdkTracer;
 use sse_crds::telemetry::{LogFormat, Logging};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
-/// Starts logging. The level of the configuration is the gateway's own; its libraries say less.
-pub fn start(logging: &Logging) {
+use crate::telemetry::TARGET;
+
+/// Starts logging, and tracing if there is a tracer. The level of the configuration is the gateway's own; its
+/// libraries say less.
+pub fn start(logging: &Logging, tracer: Option<SdkTracer>) {
     let level = logging.level.as_str();
-    let filter = EnvFilter::new(format!("warn,sse_gateway={level},async_nats=error"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match logging.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
-    }
+    // A span of a trace is no context of a line: lines name their trace.
+    let filter = format!("warn,sse_gateway={level},{TARGET}=off,async_nats=error");
+    let filter = EnvFilter::new(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match logging.format {
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            lines.with_current_span(false).with_span_list(false).with_filter(filter).boxed()
+        }
+        LogFormat::Text => {
+            lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).with_filter(filter).boxed()
+        }
+    };
+    let traces = tracer.map(|tracer| {
+        let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+        let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false);
+        layer
+            .with_target(false)
+            .with_level(false)
+            .with_filter(filter_fn(|meta| meta.is_span() && meta.target() == TARGET))
+    });
+    registry().with(lines).with(traces).init();
 }

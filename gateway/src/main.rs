@@ -23,6 +23,8 @@ use sse_gateway::nats::dead::DeadLetters;
 use sse_gateway::nats::log::Log;
 use sse_gateway::nats::status::Status;
 use sse_gateway::subject::Token;
+use sse_gateway::telemetry::Telemetry;
+use sse_gateway::telemetry::metrics::Present;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -119,15 +121,20 @@ fn check(file: &std::path::Path) -> Result<()> {
 
 fn run(args: &Serve) -> Result<()> {
     let config = Config::load(&args.config, &args.secrets_dir, args.name.clone(), args.generation)?;
-    logs::start(&config.spec.logging);
-    for field in &config.unknown {
-        warn!(%field, "The configuration has a field that this version does not know.");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(args, Arc::new(config)))
+    runtime.block_on(async {
+        let telemetry = Telemetry::start(&config, &pod());
+        logs::start(&config.spec.logging, telemetry.tracer());
+        for field in &config.unknown {
+            warn!(%field, "The configuration has a field that this version does not know.");
+        }
+        let served = serve(args, Arc::new(config), telemetry.clone()).await;
+        telemetry.stop().await;
+        served
+    })
 }
 
-async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
+async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> Result<()> {
     let files = raise_open_files(config.spec.limits.max_connections_per_pod);
     let public = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
     let private = TcpListener::bind(args.admin_listen)
@@ -139,10 +146,11 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
     let connections = TaskTracker::new();
     let streams = TaskTracker::new();
 
-    let context = context(&config, &drain);
+    let metrics = telemetry.metrics.clone();
+    let context = context(&config, &drain, telemetry);
     let limits = Limits::new(config.spec.limits.max_connections_per_user, files);
     let unready = CancellationToken::new();
-    let dead = DeadLetters::new(config.spec.nats.subject_prefix.clone());
+    let dead = DeadLetters::new(config.spec.nats.subject_prefix.clone(), metrics.refused());
     let verifier = Arc::new(Verifier::new(&config.spec.auth, &config.secrets_dir));
     let keys = tokio::spawn({
         let (verifier, stop) = (verifier.clone(), stop.clone());
@@ -156,9 +164,13 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
         verifier.clone(),
         unready.clone(),
     );
+    metrics.look_at({
+        let (admin, limit) = (Arc::downgrade(&admin), limits.per_pod());
+        move || admin.upgrade().map_or_else(Present::default, |admin| admin.present(limit))
+    });
     let gateway = Arc::new(Gateway {
         verifier,
-        limits,
+        limits: limits.clone(),
         topics: Topics::new(&config.spec),
         context: context.clone(),
         streams: streams.clone(),
@@ -171,6 +183,7 @@ async fn serve(args: &Serve, config: Arc<Config>) -> Result<()> {
         hub: hub.clone(),
         log: log.clone(),
         dead,
+        metrics,
         status: status.clone(),
         pod: pod(),
     };
@@ -224,7 +237,11 @@ async fn wind_down(
     }
 }
 
-fn context(config: &Config, drain: &CancellationToken) -> Arc<connection::Context> {
+fn context(
+    config: &Config,
+    drain: &CancellationToken,
+    telemetry: Arc<Telemetry>,
+) -> Arc<connection::Context> {
     let spec = &config.spec;
     let prefix = spec.nats.subject_prefix.clone();
     let rules = Rules {
@@ -241,6 +258,7 @@ fn context(config: &Config, drain: &CancellationToken) -> Arc<connection::Contex
     Arc::new(connection::Context {
         log: Arc::new(Log::new(config.stream_name(), &prefix)),
         hub: Hub::new(rules, usize::try_from(most_topics).unwrap_or(usize::MAX)),
+        telemetry,
         status: Arc::new(Status::default()),
         drain: drain.clone(),
         drain_window: Duration::from_secs(spec.drain.window_seconds.into()),

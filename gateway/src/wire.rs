@@ -112,15 +112,25 @@ pub enum Reset {
     Invalid,
 }
 
+impl Reset {
+    pub const ALL: [Self; 3] = [Self::Expired, Self::Epoch, Self::Invalid];
+
+    /// The reason on the wire and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Epoch => "epoch",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
 /// Tells the application that there is a gap. Without `id`: the cursor stays until the next event.
 #[must_use]
 pub fn reset(reason: Reset) -> Frame {
-    let data = match reason {
-        Reset::Expired => r#"{"reason":"expired"}"#,
-        Reset::Epoch => r#"{"reason":"epoch"}"#,
-        Reset::Invalid => r#"{"reason":"invalid"}"#,
-    };
-    Block { id: None, event: Field::new("reset"), retry: None, data }.encode()
+    let data = format!(r#"{{"reason":"{}"}}"#, reason.as_str());
+    Block { id: None, event: Field::new("reset"), retry: None, data: &data }.encode()
 }
 
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

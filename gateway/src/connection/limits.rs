@@ -41,6 +41,12 @@ impl Limits {
         Arc::new(Self { per_user, per_pod, counts: Mutex::default() })
     }
 
+    /// Streams that the pod may have.
+    #[must_use]
+    pub const fn per_pod(&self) -> u32 {
+        self.per_pod
+    }
+
     /// Takes a slot.
     ///
     /// # Errors

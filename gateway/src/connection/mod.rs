@@ -24,9 +24,10 @@ use crate::event::Delivery;
 use crate::hub::{Hub, Registration};
 use crate::nats::log::Log;
 use crate::nats::status::Status;
+use crate::telemetry::Telemetry;
 use crate::wire::{self, Block, Field, Frame, Reset};
 use outbox::{Item, Next};
-use sink::{Sink, WriteError};
+use sink::{Chunk, Events, Sink, WriteError};
 
 /// Bytes that frames which are ready share in one write.
 const WRITE: usize = 16 * 1024;
@@ -49,6 +50,16 @@ pub enum End {
 }
 
 impl End {
+    pub const ALL: [Self; 7] = [
+        Self::Client,
+        Self::Drain,
+        Self::Complete,
+        Self::Overflow,
+        Self::WriteTimeout,
+        Self::Lifetime,
+        Self::Control,
+    ];
+
     /// The reason in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -68,6 +79,7 @@ impl End {
 pub struct Context {
     pub hub: Arc<Hub>,
     pub log: Arc<Log>,
+    pub telemetry: Arc<Telemetry>,
     pub status: Arc<Status>,
     /// Cancelled when the pod begins to let go of its streams.
     pub drain: CancellationToken,
@@ -244,15 +256,21 @@ impl Connection {
                 Item::Gap(reason) => {
                     self.write_events(pace, &events).await?;
                     events.clear();
-                    self.write(pace, wire::reset(reason).into_bytes()).await?;
+                    self.tell_gap(pace, reason).await?;
                 }
             }
         }
         self.write_events(pace, &events).await
     }
 
+    async fn tell_gap(&mut self, pace: &mut Pace, reason: Reset) -> Result<(), End> {
+        self.context.telemetry.metrics.resets.inc(reason.as_str());
+        self.write(pace, wire::reset(reason).into_bytes()).await
+    }
+
     /// The gap is told before the new position: who reads only the first half keeps the old cursor.
     async fn tell_reset(&mut self, pace: &mut Pace, reason: Reset, position: Cursor) -> Result<(), End> {
+        self.context.telemetry.metrics.resets.inc(reason.as_str());
         let frames = [wire::reset(reason), wire::position(position)];
         self.write(pace, join(&frames[..if self.context.ids { 2 } else { 1 }])).await?;
         self.position = position;
@@ -275,7 +293,8 @@ impl Connection {
             let (now, later) = rest.split_at(complete.map_or(count, |at| at + 1));
             let frames: Vec<Frame> = now.iter().map(|delivery| delivery.frame.clone()).collect();
             self.room(pace).await?;
-            self.put(pace, join(&frames))?;
+            let events = Events { events: now.into(), replayed: pace.replayed.is_some() };
+            self.put(pace, Chunk { bytes: join(&frames), events: Some(events) })?;
             if let Some(last) = now.last() {
                 self.position.sequence = last.sequence;
                 pace.told = self.position;
@@ -291,11 +310,11 @@ impl Connection {
 
     async fn write(&mut self, pace: &mut Pace, bytes: Bytes) -> Result<(), End> {
         self.room(pace).await?;
-        self.put(pace, bytes)
+        self.put(pace, bytes.into())
     }
 
-    fn put(&self, pace: &mut Pace, bytes: Bytes) -> Result<(), End> {
-        self.sink.put(bytes)?;
+    fn put(&self, pace: &mut Pace, chunk: Chunk) -> Result<(), End> {
+        self.sink.put(chunk)?;
         pace.last_write = Instant::now();
         Ok(())
     }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::End;
 use crate::cursor::Cursor;
 use crate::event::Delivery;
+use crate::telemetry::metrics::Counter;
 use crate::wire::Reset;
 
 /// Bytes that may wait for one connection, beside the event that comes over it.
@@ -21,6 +22,7 @@ pub struct Outbox {
     wake: Notify,
     capacity: usize,
     policy: OverflowPolicy,
+    dropped: Counter,
 }
 
 struct State {
@@ -84,10 +86,10 @@ impl State {
 
 impl Outbox {
     #[must_use]
-    pub fn new(capacity: usize, policy: OverflowPolicy) -> Arc<Self> {
+    pub fn new(capacity: usize, policy: OverflowPolicy, dropped: Counter) -> Arc<Self> {
         let (queue, mode) = (VecDeque::new(), Mode::Live);
         let state = State { queue, bytes: 0, mode, offered: 0, ping: false, ended: None };
-        Arc::new(Self { state: Mutex::new(state), wake: Notify::new(), capacity, policy })
+        Arc::new(Self { state: Mutex::new(state), wake: Notify::new(), capacity, policy, dropped })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -116,6 +118,7 @@ impl Outbox {
                 }
                 OverflowPolicy::DropOldest => {
                     state.drop_oldest();
+                    self.dropped.inc();
                     state.push(delivery);
                 }
             }
@@ -228,7 +231,7 @@ mod tests {
     use crate::wire;
 
     fn event(sequence: u64) -> Arc<Delivery> {
-        Arc::new(Delivery { sequence, frame: wire::heartbeat(), complete: false })
+        Arc::new(Delivery { sequence, frame: wire::heartbeat(), complete: false, stored: None, origin: None })
     }
 
     fn sequences(next: &Next) -> Vec<u64> {
@@ -241,7 +244,7 @@ mod tests {
     }
 
     fn filled(policy: OverflowPolicy) -> Arc<Outbox> {
-        let outbox = Outbox::new(3, policy);
+        let outbox = Outbox::new(3, policy, Counter::default());
         [10, 20, 30, 40, 50].into_iter().for_each(|sequence| outbox.offer(&event(sequence)));
         outbox
     }
@@ -257,11 +260,17 @@ mod tests {
 
     #[test]
     fn large_events_fill_a_buffer_before_their_number_does() {
-        let outbox = Outbox::new(100, OverflowPolicy::CatchUp);
+        let outbox = Outbox::new(100, OverflowPolicy::CatchUp, Counter::default());
         let data = "x".repeat(100 * 1024);
         let frame = wire::Block { id: None, event: None, retry: None, data: &data }.encode();
         for sequence in 1..=5 {
-            outbox.offer(&Arc::new(Delivery { sequence, frame: frame.clone(), complete: false }));
+            outbox.offer(&Arc::new(Delivery {
+                sequence,
+                frame: frame.clone(),
+                complete: false,
+                stored: None,
+                origin: None,
+            }));
         }
         assert_eq!(sequences(&outbox.next()), [1, 2, 3]);
         assert_eq!(outbox.next(), Next::Fetch(3));
@@ -275,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_event_that_comes_in_two_ways_is_taken_once() {
-        let outbox = Outbox::new(3, OverflowPolicy::CatchUp);
+        let outbox = Outbox::new(3, OverflowPolicy::CatchUp, Counter::default());
         [10, 10, 20, 10, 20].into_iter().for_each(|sequence| outbox.offer(&event(sequence)));
         assert_eq!(sequences(&outbox.next()), [10, 20]);
     }
@@ -300,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_reset_voids_what_is_being_fetched() {
-        let outbox = Outbox::new(3, OverflowPolicy::CatchUp);
+        let outbox = Outbox::new(3, OverflowPolicy::CatchUp, Counter::default());
         outbox.fall_behind(7);
         let position = Cursor::new(Epoch(2), 0);
         outbox.reset(Reset::Epoch, position);

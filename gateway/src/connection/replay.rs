@@ -13,7 +13,7 @@ use super::{Connection, End, Pace};
 use crate::cursor::Cursor;
 use crate::event::Delivery;
 use crate::hub::Resume;
-use crate::wire::{self, Reset};
+use crate::wire::Reset;
 
 /// How long a client's cursor may be ahead of this pod's feed. Then the leader's word decides whether
 /// it is forged: a feed can be behind for as long as NATS is slow.
@@ -57,7 +57,7 @@ impl Connection {
         let Some(listener) = self.registration.listener() else { return self.pause(pace).await };
         if let Some(limit) = self.context.per_subject.filter(|_| !pace.asked_limits) {
             match self.context.log.lost_since(&listener.filters(), after, limit).await {
-                Ok(true) => self.write(pace, wire::reset(Reset::Expired).into_bytes()).await?,
+                Ok(true) => self.tell_gap(pace, Reset::Expired).await?,
                 Ok(false) => {}
                 Err(error) => {
                     debug!(%error, "The log could not be asked for its gaps; trying again.");

@@ -13,6 +13,9 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::event::Delivery;
+use crate::telemetry::Observer;
+
 /// What carries one stream: a socket, or a part of an HTTP/2 connection. Whoever serves it tells what
 /// the client accepts; the stream cuts it under a client that accepts nothing, which a body can not
 /// do: it is not asked for more.
@@ -62,9 +65,29 @@ impl Carrier {
     }
 }
 
+/// Bytes of one write.
+pub struct Chunk {
+    pub bytes: Bytes,
+    /// Events among them.
+    pub events: Option<Events>,
+}
+
+/// Events of one write.
+pub struct Events {
+    pub events: Box<[Arc<Delivery>]>,
+    /// Whether the client had missed them.
+    pub replayed: bool,
+}
+
+impl From<Bytes> for Chunk {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, events: None }
+    }
+}
+
 /// The writing end. What was handed over has one more deadline to go out after this is dropped.
 pub struct Sink {
-    sender: mpsc::Sender<Bytes>,
+    sender: mpsc::Sender<Chunk>,
     deadline: Duration,
     carrier: Carrier,
 }
@@ -78,10 +101,10 @@ pub enum WriteError {
 
 /// A sink, and the response body that it fills. The body ends when the sink is dropped.
 #[must_use]
-pub fn sink(deadline: Duration, carrier: Carrier) -> (Sink, StreamBody) {
+pub fn sink(deadline: Duration, carrier: Carrier, observer: Arc<Observer>) -> (Sink, StreamBody) {
     // One chunk waits here; hyper's buffer and the socket's hold what comes before.
     let (sender, receiver) = mpsc::channel(1);
-    (Sink { sender, deadline, carrier: carrier.clone() }, StreamBody { receiver, carrier })
+    (Sink { sender, deadline, carrier: carrier.clone() }, StreamBody { receiver, carrier, observer })
 }
 
 impl Sink {
@@ -92,7 +115,7 @@ impl Sink {
     /// When the client has gone, or accepts no byte for as long as it may.
     pub async fn write(&self, bytes: Bytes) -> Result<(), WriteError> {
         self.ready().await?;
-        self.put(bytes)
+        self.put(bytes.into())
     }
 
     /// Waits until the client has taken enough of what came before. One that takes little at a time is
@@ -122,8 +145,8 @@ impl Sink {
     /// # Errors
     ///
     /// When the client has gone.
-    pub fn put(&self, bytes: Bytes) -> Result<(), WriteError> {
-        self.sender.try_send(bytes).map_err(|_| WriteError::Closed)
+    pub fn put(&self, chunk: Chunk) -> Result<(), WriteError> {
+        self.sender.try_send(chunk).map_err(|_| WriteError::Closed)
     }
 
     /// Ends the carrier at once, whatever waits to be written.
@@ -151,8 +174,9 @@ impl Drop for Sink {
 
 /// The body of a stream's response: unknown length, whole frames in each chunk.
 pub struct StreamBody {
-    receiver: mpsc::Receiver<Bytes>,
+    receiver: mpsc::Receiver<Chunk>,
     carrier: Carrier,
+    observer: Arc<Observer>,
 }
 
 impl Body for StreamBody {
@@ -163,9 +187,14 @@ impl Body for StreamBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.receiver.poll_recv(context).map(|bytes| {
+        self.receiver.poll_recv(context).map(|chunk| {
             self.carrier.accepted();
-            bytes.map(|bytes| Ok(Frame::data(bytes)))
+            chunk.map(|Chunk { bytes, events }| {
+                if let Some(Events { events, replayed }) = events {
+                    self.observer.written(&events, replayed);
+                }
+                Ok(Frame::data(bytes))
+            })
         })
     }
 
@@ -177,13 +206,14 @@ impl Body for StreamBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Telemetry;
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_accepts_nothing_is_cut_and_a_slow_one_is_not() {
         let carrier = Carrier::default();
-        let (sink, body) = sink(DEADLINE, carrier.clone());
+        let (sink, body) = sink(DEADLINE, carrier.clone(), Telemetry::counting().observer());
         assert_eq!(sink.write(Bytes::from_static(b"a")).await, Ok(()));
         let slow = async {
             for _ in 0..10 {
@@ -202,7 +232,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_has_ended_has_one_deadline_to_go_out() {
         let carrier = Carrier::default();
-        let (mut sink, _body) = sink(DEADLINE, carrier.clone());
+        let (mut sink, _body) = sink(DEADLINE, carrier.clone(), Telemetry::counting().observer());
         sink.hurry(Duration::from_secs(2));
         let ended = Instant::now();
         drop(sink);

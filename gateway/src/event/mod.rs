@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::cursor::{Cursor, Epoch};
 use crate::subject::{self, SubjectError, Target};
+use crate::telemetry::Origin;
 use crate::wire::{Block, Field, Frame};
 use cloud::Form;
 
@@ -33,6 +34,10 @@ pub struct Message {
     listed: Option<Box<str>>,
     form: Form,
     flaw: Option<Refusal>,
+    /// When it was stored, in microseconds since 1970, if that is known.
+    stored: Option<u64>,
+    /// The trace that its publisher made it in.
+    origin: Option<Origin>,
 }
 
 /// Where a message was read: the server adds its headers to what it republishes and to direct
@@ -67,7 +72,10 @@ impl Message {
             None
         };
         let form = Form::of(headers);
-        Self { sequence, subject, payload, event, retry, complete, listed, form, flaw }
+        let stored = (source == Source::Annotated).then(|| stored(headers)).flatten();
+        let traceparent = headers.get("traceparent").or_else(|| headers.get("ce-traceparent"));
+        let origin = traceparent.and_then(|value| Origin::parse(value.as_str()));
+        Self { sequence, subject, payload, event, retry, complete, listed, form, flaw, stored, origin }
     }
 
     /// About how much memory it takes, in bytes.
@@ -81,6 +89,12 @@ impl Message {
             + header(&self.retry)
             + header(&self.listed)
     }
+}
+
+/// The server's time stamp.
+fn stored(headers: &HeaderMap) -> Option<u64> {
+    let time: jiff::Timestamp = headers.get_last("Nats-Time-Stamp")?.as_str().parse().ok()?;
+    time.as_microsecond().try_into().ok()
 }
 
 /// Every value of a header, as the one list that they are.
@@ -111,6 +125,10 @@ pub struct Delivery {
     pub frame: Frame,
     /// Whether the stream ends after it.
     pub complete: bool,
+    /// When it was stored, in microseconds since 1970, if that is known.
+    pub stored: Option<u64>,
+    /// The trace that its publisher made it in.
+    pub origin: Option<Origin>,
 }
 
 /// A message in the ring or in a page of the log, understood at most once, for its first receiver.
@@ -189,7 +207,7 @@ pub struct Rules {
 pub struct Checked<'a> {
     pub audience: Audience<'a>,
     parts: Parts<'a>,
-    sequence: u64,
+    message: &'a Message,
     ids: bool,
 }
 
@@ -198,10 +216,11 @@ impl Checked<'_> {
     #[must_use]
     pub fn delivery(&self, epoch: Epoch) -> Delivery {
         let Parts { event, retry, complete, data } = &self.parts;
-        let id = Cursor { epoch, sequence: self.sequence, end: *complete };
+        let Message { sequence, stored, origin, .. } = *self.message;
+        let id = Cursor { epoch, sequence, end: *complete };
         let event = event.as_deref().and_then(Field::new);
         let frame = Block { id: self.ids.then_some(id), event, retry: *retry, data }.encode();
-        Delivery { sequence: self.sequence, frame, complete: *complete }
+        Delivery { sequence, frame, complete: *complete, stored, origin }
     }
 }
 
@@ -240,7 +259,7 @@ impl Rules {
     /// When the message can not be an event.
     pub fn check<'a>(&'a self, message: &'a Message) -> Result<Checked<'a>, Refusal> {
         let (audience, parts) = (self.audience(message)?, self.parts(message)?);
-        Ok(Checked { audience, parts, sequence: message.sequence, ids: self.ids })
+        Ok(Checked { audience, parts, message, ids: self.ids })
     }
 
     /// Makes the frame of a message.

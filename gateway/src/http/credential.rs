@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Query, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use sse_crds::auth::Mode;
 
 use super::Gateway;
+use super::outcome::Outcome;
 use super::problem::Problem;
 use crate::auth::{Identity, Unauthorized};
 use crate::wire;
@@ -50,10 +52,27 @@ impl Gateway {
     ) -> Result<Identity, Problem> {
         let identity = match self.credential(headers, token)? {
             Credential::Bearer(jwt) | Credential::Cookie(jwt) => self.verifier.verify(jwt).await?,
-            Credential::Token(token) => self.tokens()?.redeem(token).await?,
+            Credential::Token(token) => {
+                let redeemed = self.redeem(token).await;
+                self.count_token(&redeemed, "redeemed");
+                redeemed?
+            }
         };
         check_tenant(&identity, headers)?;
         Ok(identity)
+    }
+
+    async fn redeem(&self, token: &str) -> Result<Identity, Problem> {
+        Ok(self.tokens()?.redeem(token).await?)
+    }
+
+    /// Counts what became of a token.
+    pub(super) fn count_token<T>(&self, done: &Result<T, Problem>, good: &'static str) {
+        self.context.telemetry.metrics.tokens.inc(match done {
+            Ok(_) => good,
+            Err(problem) if problem.is_unavailable() => "unavailable",
+            Err(_) => "refused",
+        });
     }
 
     fn credential<'a>(
@@ -108,7 +127,11 @@ pub(super) async fn by_cookie(State(gateway): State<Arc<Gateway>>, request: Requ
     }
     let version = request.version();
     let response = next.run(request).await;
-    if response.status() == StatusCode::SERVICE_UNAVAILABLE { come_back(version) } else { response }
+    if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+        return response;
+    }
+    let outcome = Outcome::in_response(&response);
+    (Extension(outcome), come_back(version)).into_response()
 }
 
 /// An event stream that only says when to come back.

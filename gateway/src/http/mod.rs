@@ -2,6 +2,7 @@
 
 mod credential;
 pub mod listener;
+mod outcome;
 pub mod problem;
 mod socket;
 mod stream;
@@ -59,7 +60,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     let stream = get(stream::open)
         .head(head)
         .fallback(async || not_allowed("GET"))
-        .layer(from_fn_with_state(gateway.clone(), credential::by_cookie));
+        .layer(from_fn_with_state(gateway.clone(), credential::by_cookie))
+        .layer(from_fn_with_state(gateway.clone(), outcome::handshake));
     Router::new()
         .route(&format!("{base}/token"), post(token::mint).fallback(async || not_allowed("POST")))
         .route(&format!("{base}/stream"), stream)

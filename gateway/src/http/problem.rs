@@ -1,9 +1,11 @@
 //! Errors as a client sees them: RFC 9457, before the first byte of a stream.
 
+use axum::Extension;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::outcome::Outcome;
 use crate::auth::Unauthorized;
 use crate::auth::jwt::VerifyError;
 use crate::connection::limits::Full;
@@ -15,19 +17,26 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     retry_after: Option<u32>,
+    outcome: Outcome,
 }
 
 impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None }
+        Self { status, detail: detail.into(), retry_after: None, outcome: Outcome::of(status) }
     }
 
     /// Something that passes: the client comes back after some seconds, not all at once.
     #[must_use]
     pub fn unavailable(detail: impl Into<String>) -> Self {
         let retry_after = Some(rand::random_range(1..=5));
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail: detail.into(), retry_after }
+        Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    /// Whether it is not about who asks, and passes.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
     }
 }
 
@@ -39,7 +48,7 @@ impl IntoResponse for Problem {
             "status": self.status.as_u16(),
             "detail": self.detail,
         });
-        let mut response = (self.status, body.to_string()).into_response();
+        let mut response = (self.status, Extension(self.outcome), body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -84,11 +93,11 @@ impl From<Full> for Problem {
     fn from(full: Full) -> Self {
         match full {
             Full::User => Self {
-                status: StatusCode::TOO_MANY_REQUESTS,
-                detail: full.to_string(),
                 retry_after: Some(rand::random_range(5..=15)),
+                outcome: Outcome::USER_LIMIT,
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, full.to_string())
             },
-            Full::Pod => Self::unavailable(full.to_string()),
+            Full::Pod => Self { outcome: Outcome::POD_LIMIT, ..Self::unavailable(full.to_string()) },
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{Extension, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use tracing::info;
 
 use super::Gateway;
 use super::listener::Socket;
+use super::outcome;
 use super::problem::Problem;
 use crate::auth::Identity;
 use crate::connection::outbox::Outbox;
@@ -24,6 +25,7 @@ use crate::cursor::Cursor;
 use crate::hub::{Membership, Standing, Start};
 use crate::nats::now;
 use crate::subject::ConnectionId;
+use crate::telemetry::{Counts, Opened};
 use crate::wire::{self, Block, Field};
 
 #[derive(Deserialize)]
@@ -40,6 +42,7 @@ type Params = Result<Query<Parameters>, axum::extract::rejection::QueryRejection
 pub async fn open(
     State(gateway): State<Arc<Gateway>>,
     Extension(socket): Extension<Socket>,
+    version: Version,
     headers: HeaderMap,
     parameters: Params,
 ) -> Result<Response, Problem> {
@@ -65,7 +68,8 @@ pub async fn open(
     let slot = gateway.limits.take(&identity)?;
     let limits = &gateway.config.spec.limits;
     let capacity = usize::try_from(limits.connection_buffer_size).unwrap_or(usize::MAX);
-    let outbox = Outbox::new(capacity, gateway.config.overflow_policy());
+    let dropped = gateway.context.telemetry.metrics.overflow();
+    let outbox = Outbox::new(capacity, gateway.config.overflow_policy(), dropped);
     let id = ConnectionId::random();
     let membership = Membership {
         connection: id,
@@ -80,7 +84,12 @@ pub async fn open(
         .hub
         .register(membership, outbox, start)
         .ok_or_else(|| Problem::unavailable("NATS was not reached yet."))?;
-    let (sink, body) = sink(Duration::from_secs(limits.write_timeout_seconds.into()), socket.carrier);
+    let resumed = matches!(start, Start::After(_));
+    let tenant = identity.tenant.decode().unwrap_or_default();
+    let opened = Opened { tenant, connection: id.to_string(), resumed, version: outcome::version(version) };
+    let observer = gateway.context.telemetry.observe(&opened);
+    let deadline = Duration::from_secs(limits.write_timeout_seconds.into());
+    let (sink, body) = sink(deadline, socket.carrier, observer.clone());
     let connection = Connection {
         context: gateway.context.clone(),
         registration,
@@ -92,13 +101,16 @@ pub async fn open(
     let first = first_bytes(&gateway, &id.to_string(), standing);
     gateway.streams.spawn(async move {
         let tenant = identity.tenant;
-        info!(connection = %id, %tenant, resumed = matches!(start, Start::After(_)), "A stream opened.");
+        let trace_id = observer.trace_id();
+        info!(connection = %id, %tenant, resumed, trace_id, "A stream opened.");
         let end = match connection.sink.write(first.freeze()).await {
             Ok(()) => connection.run().await,
             Err(_) => End::Client,
         };
         drop(slot);
-        info!(connection = %id, %tenant, reason = end.as_str(), "A stream ended.");
+        let Counts { delivered, replayed } = observer.ended(end);
+        let reason = end.as_str();
+        info!(connection = %id, %tenant, reason, delivered, replayed, trace_id, "A stream ended.");
     });
     let head = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -140,6 +152,7 @@ fn first_bytes(gateway: &Gateway, id: &str, standing: Standing) -> BytesMut {
     let mut bytes = BytesMut::from(wire::connected().as_bytes());
     let mut add = |frame: wire::Frame| bytes.extend_from_slice(frame.as_bytes());
     if let Some(reason) = standing.reset {
+        gateway.context.telemetry.metrics.resets.inc(reason.as_str());
         add(wire::reset(reason));
     }
     if gateway.context.ids {

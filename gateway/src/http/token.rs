@@ -12,11 +12,16 @@ use super::Gateway;
 use super::problem::Problem;
 
 pub async fn mint(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let identity = gateway.bearer(&headers).await?;
+    let minted = token(&gateway, &headers).await;
+    gateway.count_token(&minted, "minted");
+    let headers = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "application/json")];
+    Ok((headers, json!({ "token": minted? }).to_string()).into_response())
+}
+
+async fn token(gateway: &Gateway, headers: &HeaderMap) -> Result<String, Problem> {
+    let identity = gateway.bearer(headers).await?;
     gateway.check_open()?;
     let tokens = gateway.tokens()?;
     let ttl = Duration::from_secs(gateway.config.spec.token.ttl_seconds.into());
-    let token = tokens.mint(&identity, ttl).await?;
-    let headers = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "application/json")];
-    Ok((headers, json!({ "token": token }).to_string()).into_response())
+    Ok(tokens.mint(&identity, ttl).await?)
 }

@@ -12,6 +12,7 @@ use crate::connection::outbox::{Item, Next};
 use crate::event::{Delivery, Message, Source};
 use crate::postings::Postings;
 use crate::subject::{self, Pattern, Token};
+use crate::telemetry::metrics::Counter;
 
 const EPOCH: Epoch = Epoch(7);
 
@@ -50,7 +51,7 @@ fn topics(texts: &[&str]) -> Vec<Pattern> {
 }
 
 fn join(hub: &Arc<Hub>, membership: Membership, capacity: usize, start: Start) -> (Registration, Standing) {
-    hub.register(membership, Outbox::new(capacity, OverflowPolicy::CatchUp), start)
+    hub.register(membership, Outbox::new(capacity, OverflowPolicy::CatchUp, Counter::default()), start)
         .expect("the hub has begun")
 }
 

@@ -3,7 +3,6 @@
 //! it again when the connection was lost; the sequence is the key that tells copies apart.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Subject};
@@ -17,6 +16,7 @@ use crate::cursor::{Cursor, Epoch};
 use crate::event::{Entry, Message, Refusal};
 use crate::hub::Hub;
 use crate::subject;
+use crate::telemetry::metrics::Counter;
 
 /// Letters that may wait. Whoever brings one more waits, so none is lost.
 const WAITING: usize = 1024;
@@ -41,20 +41,20 @@ pub struct DeadLetters {
     sender: mpsc::Sender<(Epoch, DeadLetter)>,
     /// Taken by [`DeadLetters::run`].
     receiver: Mutex<mpsc::Receiver<(Epoch, DeadLetter)>>,
-    refused: AtomicU64,
+    refused: Counter,
 }
 
 impl DeadLetters {
     #[must_use]
-    pub fn new(prefix: String) -> Arc<Self> {
+    pub fn new(prefix: String, refused: Counter) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(WAITING);
-        Arc::new(Self { prefix, sender, receiver: Mutex::new(receiver), refused: AtomicU64::new(0) })
+        Arc::new(Self { prefix, sender, receiver: Mutex::new(receiver), refused })
     }
 
     /// Events that were refused, since the start.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.refused.get()
     }
 
     /// Gives the hub its next message, and takes it when nobody may get it.
@@ -68,7 +68,7 @@ impl DeadLetters {
     /// Takes a refused event; waits while too many wait.
     pub async fn refuse(&self, hub: &Hub, letter: DeadLetter) {
         let Some(epoch) = hub.epoch() else { return };
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.refused.inc();
         // The receiver lives as long as `self`.
         let _ = self.sender.send((epoch, letter)).await;
     }

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use super::status::Status;
 use crate::config::Config;
 use crate::secret::{Bytes, Missing, SecretFile};
+use crate::telemetry::metrics::Metrics;
 
 /// Live messages that may wait while a gap is filled from the log. More are dropped by the client
 /// library, and found missing at the next message or tail check.
@@ -144,6 +145,7 @@ pub struct Keeper {
     pulse: Option<Subscriber>,
     clients: watch::Sender<Client>,
     states: Arc<watch::Sender<LinkState>>,
+    metrics: Arc<Metrics>,
     /// Which client counts: what others tell is of the past.
     present: Arc<AtomicU64>,
 }
@@ -151,7 +153,7 @@ pub struct Keeper {
 impl Keeper {
     /// Begins the connection, as soon as it can be: a missing secret is waited for. NATS itself need not be
     /// there yet.
-    pub async fn begin(config: Arc<Config>, status: Arc<Status>) -> (Self, Link) {
+    pub async fn begin(config: Arc<Config>, status: Arc<Status>, metrics: Arc<Metrics>) -> (Self, Link) {
         let nats = &config.spec.nats;
         let credentials = nats.credentials_secret_ref.as_ref();
         let credentials = credentials.map(|at| secret(&config, "nats.credentialsSecretRef", at));
@@ -159,13 +161,21 @@ impl Keeper {
         let present = Arc::new(AtomicU64::new(0));
         loop {
             let made_with = credentials.as_ref().and_then(|file| file.load().ok());
-            match connect(&config, credentials.as_ref(), &states, &present).await {
+            match connect(&config, credentials.as_ref(), &states, &present, &metrics).await {
                 Ok(client) => {
                     status.clear_problem(NOT_BEGUN);
                     let (clients, client) = watch::channel(client);
                     let link = Link::new(client, states.subscribe());
-                    let keeper =
-                        Self { config, credentials, made_with, pulse: None, clients, states, present };
+                    let keeper = Self {
+                        config,
+                        credentials,
+                        made_with,
+                        pulse: None,
+                        clients,
+                        states,
+                        metrics,
+                        present,
+                    };
                     return (keeper, link);
                 }
                 // `missingSecrets` names it.
@@ -216,7 +226,9 @@ impl Keeper {
     /// Puts another client in the place of the present one, if one can be made.
     async fn renew(&mut self) {
         let made_with = self.credentials.as_ref().and_then(|file| file.load().ok());
-        match connect(&self.config, self.credentials.as_ref(), &self.states, &self.present).await {
+        match connect(&self.config, self.credentials.as_ref(), &self.states, &self.present, &self.metrics)
+            .await
+        {
             Ok(client) => {
                 (self.made_with, self.pulse) = (made_with, None);
                 self.clients.send_replace(client);
@@ -240,6 +252,7 @@ async fn connect(
     credentials: Option<&SecretFile>,
     states: &Arc<watch::Sender<LinkState>>,
     present: &Arc<AtomicU64>,
+    metrics: &Arc<Metrics>,
 ) -> Result<Client, ConnectError> {
     let nats = &config.spec.nats;
     let mut options = ConnectOptions::new()
@@ -271,22 +284,25 @@ async fn connect(
     let servers: Vec<String> = nats.url.split(',').map(str::to_owned).collect();
     let this = present.fetch_add(1, Ordering::Relaxed) + 1;
     states.send_modify(|state| state.connected = false);
-    let (states, present) = (states.clone(), present.clone());
+    let (states, present, metrics) = (states.clone(), present.clone(), metrics.clone());
     let options = options.event_callback(move |event| {
-        let (states, present) = (states.clone(), present.clone());
+        let (states, present, metrics) = (states.clone(), present.clone(), metrics.clone());
         async move {
             if present.load(Ordering::Relaxed) == this {
-                note(&states, &event);
+                note(&states, &metrics, &event);
             }
         }
     });
     Ok(options.connect(servers).await?)
 }
 
-fn note(sender: &watch::Sender<LinkState>, event: &Event) {
+fn note(sender: &watch::Sender<LinkState>, metrics: &Metrics, event: &Event) {
     match event {
         Event::Connected => {
             sender.send_modify(|state| {
+                if state.generation > 0 {
+                    metrics.nats_reconnects.inc();
+                }
                 state.connected = true;
                 state.generation += 1;
                 state.error = None;
@@ -297,7 +313,10 @@ fn note(sender: &watch::Sender<LinkState>, event: &Event) {
             sender.send_modify(|state| state.connected = false);
             warn!("Disconnected from NATS.");
         }
-        Event::SlowConsumer(_) => warn!("The live feed overflowed; what was dropped is read from the log."),
+        Event::SlowConsumer(_) => {
+            metrics.slow_consumer.inc();
+            warn!("The live feed overflowed; what was dropped is read from the log.");
+        }
         Event::LameDuckMode => info!("The NATS server is about to stop."),
         Event::ServerError(error) => {
             sender.send_modify(|state| state.error = Some(error.to_string()));

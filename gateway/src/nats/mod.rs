@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
 use crate::token::shared::Shared;
 use dead::DeadLetters;
@@ -37,6 +38,7 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     pub log: Arc<Log>,
     pub dead: Arc<DeadLetters>,
+    pub metrics: Arc<Metrics>,
     pub status: Arc<Status>,
     /// Token of the subject that this pod's seams have.
     pub pod: String,
@@ -51,8 +53,8 @@ pub async fn run(parts: Parts, cancel: CancellationToken) {
         async move { log.serve(cancel).await }
     });
     let run = async {
-        let Parts { config, hub, log, dead, status, .. } = parts.clone();
-        let (keeper, link) = Keeper::begin(config.clone(), status.clone()).await;
+        let Parts { config, hub, log, dead, metrics, status, .. } = parts.clone();
+        let (keeper, link) = Keeper::begin(config.clone(), status.clone(), metrics).await;
         log.attach(link.clone());
         let prefix = &config.spec.nats.subject_prefix;
         let others = async {

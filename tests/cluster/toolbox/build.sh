@@ -33,16 +33,28 @@ nats-server             | nats         | github.com/nats-io/nats-server/v2      
 nats-pub                | nats-clients | github.com/nats-io/nats.go/examples/nats-pub  |
 nats-sub                | nats-clients | github.com/nats-io/nats.go/examples/nats-sub  |
 nats-req                | nats-clients | github.com/nats-io/nats.go/examples/nats-req  |
+otelcol                 | otelcol      | builder.yaml                                  |
 "
 
 build() { # TOOL DIRECTORY PACKAGE LINKER-FLAGS
   local flags=(-trimpath "-ldflags=-s -w $4") stamp=$bin/.$1.sha256 inputs
-  inputs=$({ go env GOVERSION GOARCH; printf '%s\n' "$3" "${flags[@]}"; cat "$here/$2"/go.{mod,sum}; } | sha256sum)
+  inputs=$({ go env GOVERSION GOARCH; printf '%s\n' "$3" "${flags[@]}"; cat "$here/$2"/go.{mod,sum} $( [[ $3 == *.yaml ]] && echo "$here/$2/$3" ); } | sha256sum)
   if [[ -x $bin/$1 && -f $stamp && $(<"$stamp") == "$inputs" ]]; then return; fi
   local began=$SECONDS
   printf 'building %s\n' "$1" >&2
   rm -f "$stamp"
-  (cd "$here/$2" && go build "${flags[@]}" -o "$bin/.$1.new" "$3") >&2 || die "$1 does not build"
+  case $3 in
+    # The collector's own builder writes its module, from the parts that the file names.
+    *.yaml)
+      local source=$bin/.$1.src
+      rm -rf "$source"
+      cp -r "$here/$2" "$source"
+      (cd "$source" && go tool builder --config "$3" --ldflags '-s -w') >&2 || die "$1 does not build"
+      mv -f "$source/out/$1" "$bin/.$1.new"
+      rm -r "$source"
+      ;;
+    *) (cd "$here/$2" && go build "${flags[@]}" -o "$bin/.$1.new" "$3") >&2 || die "$1 does not build" ;;
+  esac
   # A running binary can not be written to, but it can be replaced.
   mv -f "$bin/.$1.new" "$bin/$1"
   printf '%s\n' "$inputs" >"$stamp"

@@ -30,6 +30,7 @@ use super::{Link, Parts};
 use crate::config::Config;
 use crate::event::{Entry, Message, Source};
 use crate::hub::Hub;
+use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
 
 /// How often the leader is asked for its last sequence.
@@ -51,6 +52,7 @@ pub struct Feed {
     hub: Arc<Hub>,
     log: Arc<Log>,
     dead: Arc<DeadLetters>,
+    metrics: Arc<Metrics>,
     status: Arc<Status>,
     /// Of the connection that the feed was last established over.
     generation: u64,
@@ -91,7 +93,7 @@ impl Feed {
     /// A feed that nothing has come through yet.
     #[must_use]
     pub fn new(link: Link, parts: &Parts) -> Self {
-        let Parts { config, hub, log, dead, status, pod } = parts.clone();
+        let Parts { config, hub, log, dead, metrics, status, pod } = parts.clone();
         let jetstream = async_nats::jetstream::new(link.client());
         Self {
             link,
@@ -100,6 +102,7 @@ impl Feed {
             hub,
             log,
             dead,
+            metrics,
             status,
             generation: 0,
             pod,

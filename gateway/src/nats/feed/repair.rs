@@ -54,6 +54,7 @@ impl Feed {
             next = self.hub.head() + 1;
             self.repaired = self.hub.head();
         }
+        self.metrics.gaps_repaired.inc();
         debug!(count, upto, "Repaired the live feed from the log.");
         Ok(())
     }

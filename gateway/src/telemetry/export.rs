@@ -1,0 +1,415 @@
+//! The way to the collector: OTLP over gRPC or HTTP, with the headers and the authority of today.
+//!
+//! A collector that is away costs nothing but what would have gone to it: a bounded queue, a deadline for each
+//! export, a count of what was dropped, one line in the log when it goes and one when it is back.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use opentelemetry_http::{HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
+use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig, WithTonicConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::metrics::Temporality;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanExporter as Exporter, SpanProcessor,
+};
+use sse_crds::telemetry::{OtlpProtocol, Telemetry as Spec};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::metrics::Counter;
+use crate::config::Config;
+use crate::https::{self, HttpsError};
+use crate::secret::{Missing, SecretFile};
+
+/// How long the collector has for one export.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Spans that may wait for the collector.
+const QUEUE: usize = 4096;
+/// Spans of one export.
+const BATCH: usize = 512;
+/// How long a span waits for others to go with it.
+const DELAY: Duration = Duration::from_secs(1);
+
+/// Why nothing can be exported.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    #[error("missing secret: {0}")]
+    Secret(#[from] Missing),
+    #[error("{0}")]
+    Tls(#[from] HttpsError),
+    #[error("telemetry.otlpHeadersSecretRef: line {0} is not 'name=value'")]
+    Header(usize),
+    #[error("telemetry.otlpEndpoint: {0}")]
+    Build(#[from] opentelemetry_otlp::ExporterBuildError),
+    #[error("no answer within {} s", DEADLINE.as_secs())]
+    TooLate,
+    #[error("{0}")]
+    Refused(#[from] OTelSdkError),
+}
+
+/// Where the collector is, and what it wants to see.
+pub(super) struct Collector {
+    endpoint: String,
+    protocol: OtlpProtocol,
+    headers: Option<SecretFile>,
+    ca: Option<SecretFile>,
+    runtime: Handle,
+    /// Whether the last export succeeded: each change is told once.
+    well: AtomicBool,
+}
+
+/// What an exporter is made with.
+#[derive(Clone, PartialEq, Eq)]
+struct Made {
+    headers: Vec<(String, String)>,
+    ca: Option<crate::secret::Bytes>,
+}
+
+impl Collector {
+    /// The collector of the configuration, if there is one. Inside the runtime.
+    pub fn new(config: &Config) -> Option<Arc<Self>> {
+        let Spec { otlp_endpoint, otlp_protocol, otlp_headers_secret_ref, ca_secret_ref, .. } =
+            &config.spec.telemetry;
+        let file = |field: &str, secret: &Option<_>| {
+            let secret: Option<sse_crds::SecretKeyRef> = secret.clone();
+            secret.map(|secret| SecretFile::new(&config.secrets_dir, field.into(), secret))
+        };
+        (!otlp_endpoint.is_empty()).then(|| {
+            Arc::new(Self {
+                endpoint: otlp_endpoint.trim_end_matches('/').to_owned(),
+                protocol: *otlp_protocol,
+                headers: file("telemetry.otlpHeadersSecretRef", otlp_headers_secret_ref),
+                ca: file("telemetry.caSecretRef", ca_secret_ref),
+                runtime: Handle::current(),
+                well: AtomicBool::new(true),
+            })
+        })
+    }
+
+    fn made(&self) -> Result<Made, ExportError> {
+        let headers = match &self.headers {
+            Some(file) => headers(&file.load()?)?,
+            None => Vec::new(),
+        };
+        Ok(Made { headers, ca: self.ca.as_ref().map(SecretFile::load).transpose()? })
+    }
+
+    fn tls(made: &Made) -> ClientTlsConfig {
+        match &made.ca {
+            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
+            None => ClientTlsConfig::new().with_webpki_roots(),
+        }
+    }
+
+    fn metadata(made: &Made) -> MetadataMap {
+        let pairs = made.headers.iter().filter_map(|(name, value)| {
+            Some((name.parse::<axum::http::HeaderName>().ok()?, value.parse().ok()?))
+        });
+        MetadataMap::from_headers(pairs.collect())
+    }
+
+    fn spans(
+        &self,
+        made: &Made,
+        resource: &Resource,
+    ) -> Result<opentelemetry_otlp::SpanExporter, ExportError> {
+        let builder = opentelemetry_otlp::SpanExporter::builder();
+        let mut exporter = match self.protocol {
+            OtlpProtocol::Grpc => {
+                let builder = builder.with_tonic().with_endpoint(&self.endpoint).with_timeout(DEADLINE);
+                let builder = builder.with_metadata(Self::metadata(made));
+                if self.is_tls() {
+                    builder.with_tls_config(Self::tls(made)).build()?
+                } else {
+                    builder.build()?
+                }
+            }
+            OtlpProtocol::Http => builder
+                .with_http()
+                .with_endpoint(format!("{}/v1/traces", self.endpoint))
+                .with_protocol(Protocol::HttpBinary)
+                .with_timeout(DEADLINE)
+                .with_headers(made.headers.iter().cloned().collect())
+                .with_http_client(Client::new(made)?)
+                .build()?,
+        };
+        exporter.set_resource(resource);
+        Ok(exporter)
+    }
+
+    fn metrics(&self, made: &Made) -> Result<opentelemetry_otlp::MetricExporter, ExportError> {
+        let builder = opentelemetry_otlp::MetricExporter::builder();
+        Ok(match self.protocol {
+            OtlpProtocol::Grpc => {
+                let builder = builder.with_tonic().with_endpoint(&self.endpoint).with_timeout(DEADLINE);
+                let builder = builder.with_metadata(Self::metadata(made));
+                if self.is_tls() {
+                    builder.with_tls_config(Self::tls(made)).build()?
+                } else {
+                    builder.build()?
+                }
+            }
+            OtlpProtocol::Http => builder
+                .with_http()
+                .with_endpoint(format!("{}/v1/metrics", self.endpoint))
+                .with_protocol(Protocol::HttpBinary)
+                .with_timeout(DEADLINE)
+                .with_headers(made.headers.iter().cloned().collect())
+                .with_http_client(Client::new(made)?)
+                .build()?,
+        })
+    }
+
+    fn is_tls(&self) -> bool {
+        self.endpoint.starts_with("https://")
+    }
+
+    /// Tells when the collector goes, and when it is back.
+    fn tell(&self, result: Result<(), ExportError>) -> OTelSdkResult {
+        let well = result.is_ok();
+        let changed = self.well.swap(well, Ordering::Relaxed) != well;
+        match result {
+            Ok(()) if changed => info!(endpoint = self.endpoint, "The collector takes telemetry again."),
+            Err(error) if changed => {
+                warn!(endpoint = self.endpoint, %error, "The collector takes no telemetry; it is dropped.");
+            }
+            _ => {}
+        }
+        if well { Ok(()) } else { Err(OTelSdkError::InternalFailure("not exported".into())) }
+    }
+}
+
+/// One `name=value` a line.
+fn headers(content: &[u8]) -> Result<Vec<(String, String)>, ExportError> {
+    let text = String::from_utf8_lossy(content);
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let pair = |(at, line): (usize, &str)| {
+        let (name, value) = line.split_once('=').ok_or(ExportError::Header(at + 1))?;
+        Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    lines.map(pair).collect()
+}
+
+/// The exporter of today, made anew when its secrets change.
+struct Current<E>(Mutex<Option<(Made, Arc<E>)>>);
+
+impl<E> Current<E> {
+    fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    async fn get(
+        &self,
+        collector: &Collector,
+        make: impl FnOnce(&Made) -> Result<E, ExportError>,
+    ) -> Result<Arc<E>, ExportError> {
+        let made = collector.made()?;
+        let mut current = self.0.lock().await;
+        if let Some((with, exporter)) = current.as_ref()
+            && *with == made
+        {
+            return Ok(exporter.clone());
+        }
+        let exporter = Arc::new(make(&made)?);
+        *current = Some((made, exporter.clone()));
+        Ok(exporter)
+    }
+}
+
+/// Takes spans to the collector.
+pub(super) struct SpanExporter {
+    collector: Arc<Collector>,
+    current: Current<opentelemetry_otlp::SpanExporter>,
+    resource: Resource,
+    waiting: Arc<AtomicUsize>,
+    dropped: Counter,
+}
+
+impl fmt::Debug for SpanExporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SpanExporter")
+    }
+}
+
+impl Exporter for SpanExporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let count = batch.len();
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
+        let export = async {
+            let make = |made: &Made| self.collector.spans(made, &self.resource);
+            let exporter = self.current.get(&self.collector, make).await?;
+            Ok(timeout(DEADLINE, exporter.export(batch)).await.map_err(|_| ExportError::TooLate)??)
+        };
+        let result = self.collector.tell(inside(&self.collector.runtime, export).await);
+        if result.is_err() {
+            self.dropped.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        }
+        result
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.resource = resource.clone();
+    }
+}
+
+/// Queues spans for the collector. What does not fit is counted here: the library would only drop it.
+#[derive(Debug)]
+pub(super) struct Queue {
+    inner: BatchSpanProcessor,
+    waiting: Arc<AtomicUsize>,
+    dropped: Counter,
+}
+
+impl Queue {
+    pub fn new(collector: Arc<Collector>, dropped: Counter) -> Self {
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let resource = Resource::builder_empty().build();
+        let exporter = SpanExporter {
+            collector,
+            current: Current::new(),
+            resource,
+            waiting: waiting.clone(),
+            dropped: dropped.clone(),
+        };
+        let config = BatchConfigBuilder::default()
+            // Never full: what waits is bounded before it.
+            .with_max_queue_size(QUEUE + BATCH)
+            .with_max_export_batch_size(BATCH)
+            .with_scheduled_delay(DELAY);
+        let inner = BatchSpanProcessor::builder(exporter).with_batch_config(config.build()).build();
+        Self { inner, waiting, dropped }
+    }
+}
+
+impl SpanProcessor for Queue {
+    fn on_start(&self, span: &mut Span, context: &opentelemetry::Context) {
+        self.inner.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if !span.span_context.is_sampled() {
+            return;
+        }
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE {
+            self.inner.on_end(span);
+        } else {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.dropped.inc();
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+/// Takes metrics to the collector.
+pub(super) struct MetricExporter {
+    collector: Arc<Collector>,
+    current: Current<opentelemetry_otlp::MetricExporter>,
+}
+
+impl MetricExporter {
+    pub fn new(collector: Arc<Collector>) -> Self {
+        Self { collector, current: Current::new() }
+    }
+}
+
+impl PushMetricExporter for MetricExporter {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let export = async {
+            let exporter = self.current.get(&self.collector, |made| self.collector.metrics(made)).await?;
+            Ok(timeout(DEADLINE, exporter.export(metrics)).await.map_err(|_| ExportError::TooLate)??)
+        };
+        self.collector.tell(inside(&self.collector.runtime, export).await)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn temporality(&self) -> Temporality {
+        Temporality::Cumulative
+    }
+}
+
+/// Runs a future on a thread of the library's own, inside our runtime: timers and sockets need one.
+fn inside<F: Future>(runtime: &Handle, future: F) -> Inside<F> {
+    Inside { runtime: runtime.clone(), future: Box::pin(future) }
+}
+
+struct Inside<F> {
+    runtime: Handle,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Inside<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.get_mut();
+        let _inside = this.runtime.enter();
+        this.future.as_mut().poll(context)
+    }
+}
+
+/// HTTP for the library, with our TLS.
+#[derive(Debug)]
+struct Client(reqwest::Client);
+
+impl Client {
+    fn new(made: &Made) -> Result<Self, ExportError> {
+        Ok(Self(https::client(made.ca.as_deref())?))
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let request = reqwest::Request::try_from(request)?;
+        let answer = self.0.execute(request).await.map_err(reqwest::Error::without_url)?;
+        let mut response = Response::builder().status(answer.status());
+        if let Some(headers) = response.headers_mut() {
+            *headers = answer.headers().clone();
+        }
+        Ok(response.body(https::body(answer).await?.into())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_lines_and_errors_do_not_show_them() {
+        let read = headers(b"Authorization=Basic a=b\n\nx-scope: tenant").map_err(|error| error.to_string());
+        assert_eq!(read, Err("telemetry.otlpHeadersSecretRef: line 3 is not 'name=value'".into()));
+        let read = headers(b"Authorization = Basic a=b\n").expect("headers");
+        assert_eq!(read, [("authorization".into(), "Basic a=b".into())]);
+    }
+}

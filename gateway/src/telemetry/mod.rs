@@ -1,0 +1,215 @@
+//! What a pod tells of itself: [`metrics`], traces and log lines, by the contract in docs/telemetry.md.
+//!
+//! A stream has an [`Observer`], which its writer tells of each event that goes to the socket, and which tells of
+//! its end. With no collector there are no spans, and what is left is a few counters.
+
+mod export;
+pub mod metrics;
+mod push;
+mod trace;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use tokio::time::Instant;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::config::Config;
+use crate::connection::End;
+use crate::event::Delivery;
+use export::{Collector, MetricExporter, Queue};
+use metrics::Metrics;
+use trace::{Ids, Share, Totals, Tracer};
+pub use trace::{Origin, StreamTrace};
+
+/// Target of the spans that go to the collector.
+pub const TARGET: &str = "sse_gateway::trace";
+/// How long the last spans and metrics may take to go out.
+const LAST_EXPORT: Duration = Duration::from_secs(3);
+
+/// What all of the pod shares.
+pub struct Telemetry {
+    pub metrics: Arc<Metrics>,
+    tracer: Option<Tracer>,
+    providers: Option<(SdkTracerProvider, SdkMeterProvider)>,
+}
+
+impl Telemetry {
+    /// Counts, and exports if the configuration names a collector. Inside the runtime.
+    #[must_use]
+    pub fn start(config: &Config, pod: &str) -> Arc<Self> {
+        let Some(collector) = Collector::new(config) else { return Self::counting() };
+        let metrics = Arc::new(Metrics::new());
+        let resource = resource(config, pod);
+        let spec = &config.spec.telemetry;
+        let spans = SdkTracerProvider::builder()
+            .with_sampler(Share::of(spec.trace_sample_percent.0))
+            .with_id_generator(Ids::default())
+            .with_resource(resource.clone())
+            .with_span_processor(Queue::new(collector.clone(), metrics.spans_dropped.clone()))
+            .build();
+        let meters = push::start(&metrics, MetricExporter::new(collector), resource);
+        let tracer = spans.tracer("sse-gateway");
+        let tracer = Tracer { tracer, deliveries: Share::of(spec.delivery_sample_percent.0) };
+        Arc::new(Self { metrics, tracer: Some(tracer), providers: Some((spans, meters)) })
+    }
+
+    /// Counts, and exports nothing.
+    #[must_use]
+    pub fn counting() -> Arc<Self> {
+        Arc::new(Self { metrics: Arc::new(Metrics::new()), tracer: None, providers: None })
+    }
+
+    /// What makes spans of `tracing` spans of OpenTelemetry; `None` without a collector.
+    #[must_use]
+    pub fn tracer(&self) -> Option<SdkTracer> {
+        self.tracer.as_ref().map(|tracer| tracer.tracer.clone())
+    }
+
+    /// Exports what waits, as far as there is time.
+    pub async fn stop(&self) {
+        let Some((spans, meters)) = self.providers.clone() else { return };
+        // The library blocks; what it waits for runs in the runtime.
+        let ended = tokio::task::spawn_blocking(move || {
+            let _ = spans.shutdown_with_timeout(LAST_EXPORT);
+            let _ = meters.shutdown_with_timeout(LAST_EXPORT);
+        });
+        let _ = tokio::time::timeout(LAST_EXPORT * 2, ended).await;
+    }
+
+    /// Notes what opened in the span of its handshake, and answers what accompanies it.
+    #[must_use]
+    pub fn observe(self: &Arc<Self>, stream: &Opened) -> Arc<Observer> {
+        let trace = self.tracer.as_ref().and_then(|_| {
+            let connect = Span::current();
+            let context = connect.context().span().span_context().clone();
+            let Opened { tenant, connection, resumed, version } = stream;
+            connect.set_attribute("sse.tenant", tenant.clone());
+            connect.set_attribute("sse.connection.id", connection.clone());
+            connect.set_attribute("sse.resumed", *resumed);
+            let (tenant, connection) = (tenant.clone(), connection.clone());
+            let traced = context.is_sampled();
+            let trace = traced.then(|| StreamTrace::new(context, tenant, connection, *resumed, version))?;
+            connect.add_link(trace.connection().clone());
+            Some(Box::new(trace))
+        });
+        Arc::new(Observer { trace, ..self.untraced() })
+    }
+
+    /// What accompanies a stream that is not traced.
+    #[must_use]
+    pub fn observer(self: &Arc<Self>) -> Arc<Observer> {
+        Arc::new(self.untraced())
+    }
+
+    fn untraced(self: &Arc<Self>) -> Observer {
+        Observer {
+            telemetry: self.clone(),
+            opened: Instant::now(),
+            trace: None,
+            delivered: AtomicU64::new(0),
+            replayed: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+}
+
+fn resource(config: &Config, pod: &str) -> Resource {
+    let attributes = [
+        ("service.version", env!("CARGO_PKG_VERSION")),
+        ("service.instance.id", pod),
+        ("k8s.pod.name", pod),
+        ("k8s.namespace.name", &config.name.namespace),
+        ("sse.gateway.name", &config.name.name),
+    ];
+    let attributes = attributes.map(|(key, value)| KeyValue::new(key, value.to_owned()));
+    Resource::builder_empty().with_service_name("sse-gateway").with_attributes(attributes).build()
+}
+
+/// The span of a handshake, below what the request's `traceparent` names.
+#[must_use]
+pub fn connect(headers: &axum::http::HeaderMap) -> Span {
+    let span = tracing::info_span!(target: TARGET, "sse.connect", otel.kind = "server");
+    let text = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    if let Some(origin) = text.and_then(Origin::parse) {
+        // An error says that there is no collector, or that the span is not for it.
+        let _ = span.set_parent(Context::new().with_remote_span_context(origin.context()));
+    }
+    span
+}
+
+/// A stream that was just opened.
+pub struct Opened {
+    pub tenant: String,
+    pub connection: String,
+    pub resumed: bool,
+    /// Of HTTP.
+    pub version: &'static str,
+}
+
+/// Accompanies one stream.
+pub struct Observer {
+    telemetry: Arc<Telemetry>,
+    opened: Instant,
+    trace: Option<Box<StreamTrace>>,
+    delivered: AtomicU64,
+    replayed: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Observer {
+    /// Notes events that go to the socket now. `replayed`: the client had missed them.
+    pub fn written(&self, events: &[Arc<Delivery>], replayed: bool) {
+        let metrics = &self.telemetry.metrics;
+        let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+        metrics.delivered.inc_by(count);
+        self.delivered.fetch_add(count, Ordering::Relaxed);
+        if replayed {
+            metrics.replayed.inc_by(count);
+            self.replayed.fetch_add(count, Ordering::Relaxed);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        for event in events {
+            let size = u64::try_from(event.frame.as_bytes().len()).unwrap_or(u64::MAX);
+            self.bytes.fetch_add(size, Ordering::Relaxed);
+            let traced = self.telemetry.tracer.as_ref().zip(self.trace.as_ref());
+            let trace = traced.and_then(|(tracer, stream)| tracer.deliver(stream, event, replayed));
+            if let Some(stored) = event.stored.filter(|_| !replayed) {
+                metrics.late(now.saturating_sub(Duration::from_micros(stored)).as_secs_f64(), trace);
+            }
+        }
+    }
+
+    /// Notes the end.
+    pub fn ended(&self, end: End) -> Counts {
+        self.telemetry.metrics.ended(end, self.opened.elapsed().as_secs_f64());
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = Counts { delivered: count(&self.delivered), replayed: count(&self.replayed) };
+        if let Some((tracer, stream)) = self.telemetry.tracer.as_ref().zip(self.trace.as_ref()) {
+            let Counts { delivered, replayed } = counts;
+            let totals = Totals { reason: end.as_str(), delivered, replayed, bytes: count(&self.bytes) };
+            tracer.ended(stream, &totals);
+        }
+        counts
+    }
+
+    /// Trace of the handshake, if there is one.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<String> {
+        self.trace.as_ref().map(|trace| trace.id())
+    }
+}
+
+/// What went through a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    pub delivered: u64,
+    pub replayed: u64,
+}
