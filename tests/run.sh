@@ -14,7 +14,7 @@ cargo test --quiet --locked --workspace --exclude sse-tests
 diff crds/ssegateways.yaml charts/sse-gateway/files/ssegateways.yaml || die "the chart's CRD is another: make crds"
 
 say "the gateway as a process, with a real NATS"
-"$here/toolbox/build.sh" nats-server nats-pub >/dev/null
+"$here/toolbox/build.sh" nats-server nats-pub otelcol >/dev/null
 cargo test --quiet --locked -p sse-tests --test gateway
 
 say "chaos: one nats-server, and a cluster of three"

@@ -21,5 +21,6 @@ mod permissions;
 mod replay;
 mod security;
 mod stream;
+mod telemetry;
 mod token;
 mod topics;

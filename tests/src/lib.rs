@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod collector;
 pub mod h2;
 pub mod issuer;
 pub mod jwt;

@@ -37,8 +37,9 @@ otelcol                 | otelcol      | builder.yaml                           
 "
 
 build() { # TOOL DIRECTORY PACKAGE LINKER-FLAGS
-  local flags=(-trimpath "-ldflags=-s -w $4") stamp=$bin/.$1.sha256 inputs
-  inputs=$({ go env GOVERSION GOARCH; printf '%s\n' "$3" "${flags[@]}"; cat "$here/$2"/go.{mod,sum} $( [[ $3 == *.yaml ]] && echo "$here/$2/$3" ); } | sha256sum)
+  local flags=(-trimpath "-ldflags=-s -w $4") stamp=$bin/.$1.sha256 inputs pinned=("$here/$2"/go.{mod,sum})
+  if [[ $3 == *.yaml ]]; then pinned+=("$here/$2/$3"); fi
+  inputs=$({ go env GOVERSION GOARCH; printf '%s\n' "$3" "${flags[@]}"; cat "${pinned[@]}"; } | sha256sum)
   if [[ -x $bin/$1 && -f $stamp && $(<"$stamp") == "$inputs" ]]; then return; fi
   local began=$SECONDS
   printf 'building %s\n' "$1" >&2

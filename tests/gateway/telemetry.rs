@@ -1,0 +1,384 @@
+//! What a gateway tells of itself is what docs/telemetry.md says: compared with a real collector's output and
+//! with what happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use sse_tests::collector::{Collector, Sink, Span};
+use sse_tests::eventually;
+use sse_tests::process::{Gateway, Nats, merge};
+
+const PAGE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+const SHOP: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// The rows of the table in the documentation that begins with this column.
+fn table(column: &str) -> Vec<Vec<String>> {
+    let text = include_str!("../../docs/telemetry.md");
+    let head = format!("| {column} |");
+    let rows = text.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let cell = |cell: &str| cell.trim().to_owned();
+    rows.map(|row| row.trim_matches('|').split('|').map(cell).collect()).collect()
+}
+
+/// What stands in backticks.
+fn quoted(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Attributes of a span, by the documentation.
+fn documented(span: &str) -> BTreeSet<String> {
+    let rows = table("Span | Attribute");
+    let of = rows.iter().filter(|row| quoted(&row[0]) == [span]);
+    of.flat_map(|row| quoted(&row[1])).collect()
+}
+
+fn keys(span: &Span) -> BTreeSet<String> {
+    span.attributes.keys().cloned().collect()
+}
+
+fn named<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
+    spans.iter().filter(|span| span.name == name).collect()
+}
+
+/// A stream with a cursor, one event live and one replayed, and its spans.
+async fn traced(collector: &Collector, more: Value) -> Result<()> {
+    let nats = Nats::start().await?;
+    let mut telemetry = json!({"deliverySamplePercent": 100});
+    merge(&mut telemetry, more);
+    let gateway = Gateway::start_unready(&nats, "shop/live", json!({"telemetry": telemetry}))?;
+    gateway.write_secret("collector", "ca", &format!("{} ", collector.authority))?;
+    gateway.ready().await?;
+    let publisher = nats.publisher().await?;
+    let client = gateway.client("acme", "alice");
+    let mut stream = client.open("").await?;
+    publisher.publish("sse.acme.user.alice", "first").await?;
+    let cursor = stream.event().await?.id;
+    drop(stream);
+    let missed = publisher.publish("sse.acme.user.alice", "missed").await?;
+    let path = format!("/api/v1/sse/stream?token={}&lastEventId={cursor}", client.token().await?);
+    let mut stream = client.stream(&path, &[("traceparent", PAGE)]).await?;
+    assert_eq!(stream.event().await?.data, "missed");
+    stream.position().await?;
+    let live = publisher.publish_with("sse.acme.all", &[("traceparent", SHOP)], "live").await?;
+    assert_eq!(stream.event().await?.data, "live");
+
+    // While the stream is open, however long that is.
+    let (connect, delivered) = collector
+        .spans(|spans| {
+            let connect =
+                named(spans, "sse.connect").into_iter().find(|span| span.parent == "b7ad6b7169203331")?;
+            let id = &connect.attributes["sse.connection.id"];
+            let of = |span: &&&Span| span.attributes.get("sse.connection.id") == Some(id);
+            let delivered =
+                named(spans, "sse.deliver").iter().filter(of).map(|span| (**span).clone()).collect();
+            Some((connect.clone(), delivered)).filter(|(_, spans): &(_, Vec<Span>)| spans.len() == 2)
+        })
+        .await?;
+    assert_eq!(named(&collector.sink.spans(), "sse.connection").len(), 1, "only the first has ended");
+    drop(stream);
+    let connection = collector
+        .spans(|spans| {
+            let link = (connect.trace.clone(), connect.id.clone());
+            named(spans, "sse.connection").into_iter().find(|span| span.links == [link.clone()]).cloned()
+        })
+        .await?;
+
+    assert_eq!((connect.trace.as_str(), connect.kind), ("0af7651916cd43dd8448eb211c80319c", 2));
+    assert_eq!(connect.links, [(connection.trace.clone(), connection.id.clone())]);
+    assert_eq!(keys(&connect), documented("sse.connect"));
+    for (key, value) in [
+        ("http.response.status_code", json!(200)),
+        ("http.route", json!("/api/v1/sse/stream")),
+        ("sse.tenant", json!("acme")),
+        ("sse.resumed", json!(true)),
+        ("sse.result", json!("ok")),
+        ("network.protocol.version", json!("1.1")),
+    ] {
+        assert_eq!(connect.attributes[key], value, "{key}");
+    }
+    assert_eq!((connection.parent.as_str(), connection.kind), ("", 1));
+    assert_eq!(keys(&connection), documented("sse.connection"));
+    for (key, value) in [
+        ("sse.close.reason", json!("client")),
+        ("sse.events.delivered", json!(2)),
+        ("sse.events.replayed", json!(1)),
+    ] {
+        assert_eq!(connection.attributes[key], value, "{key}");
+    }
+    for span in &delivered {
+        assert_eq!((&span.trace, &span.parent, span.kind), (&connection.trace, &connection.id, 5));
+        assert_eq!(keys(span), documented("sse.deliver"));
+        assert!(span.start <= span.end && span.end <= connection.end);
+    }
+    let told = |span: &Span| {
+        (span.attributes["sse.event.sequence"].clone(), span.attributes["sse.event.replayed"].clone())
+    };
+    assert_eq!(
+        delivered.iter().map(told).collect::<Vec<_>>(),
+        [(json!(missed), json!(true)), (json!(live), json!(false))]
+    );
+    assert_eq!(delivered[0].links, []);
+    assert_eq!(delivered[1].links, [("4bf92f3577b34da6a3ce929d0e0e4736".into(), "00f067aa0ba902b7".into())]);
+    for (key, value) in
+        [("service.name", "sse-gateway"), ("sse.gateway.name", "live"), ("k8s.namespace.name", "shop")]
+    {
+        assert_eq!(connect.resource[key], value, "{key}");
+    }
+    // Log lines lead to the trace.
+    let line = format!(r#""trace_id":"{}""#, connect.trace);
+    assert_eq!(gateway.log().matches(&line).count(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_is_traced_over_grpc_from_its_handshake_to_its_end() -> Result<()> {
+    let collector = Collector::start().await?;
+    traced(&collector, collector.telemetry("grpc")).await
+}
+
+#[tokio::test]
+async fn a_stream_is_traced_over_http_from_its_handshake_to_its_end() -> Result<()> {
+    let collector = Collector::start().await?;
+    traced(&collector, collector.telemetry("http")).await
+}
+
+#[tokio::test]
+async fn a_collector_of_a_private_authority_is_trusted_by_its_certificate() -> Result<()> {
+    for protocol in ["grpc", "http"] {
+        let collector = Collector::start_tls().await?;
+        let mut telemetry = collector.telemetry(protocol);
+        telemetry["caSecretRef"] = json!({"name": "collector", "key": "ca"});
+        traced(&collector, telemetry).await.context(protocol)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn headers_of_a_secret_go_with_each_export_and_change_with_it() -> Result<()> {
+    let (nats, sink) = (Nats::start().await?, Sink::start().await?);
+    let telemetry = json!({
+        "otlpEndpoint": format!("http://{}/otlp", sink.address), "otlpProtocol": "http",
+        "otlpHeadersSecretRef": {"name": "otlp", "key": "headers"},
+    });
+    let gateway = Gateway::start_unready(&nats, "tests/gateway", json!({"telemetry": telemetry}))?;
+    gateway.write_secret("otlp", "headers", "Authorization=Bearer s3cret\nx-scope = acme\n")?;
+    gateway.ready().await?;
+    let client = gateway.client("acme", "alice");
+    let seen = async |authorization: &str| {
+        eventually("an export with the header", Duration::from_secs(20), || async {
+            drop(client.open("").await?);
+            let taken = sink.taken();
+            let found = taken
+                .iter()
+                .find(|taken| taken.headers.get("authorization").is_some_and(|it| it == authorization));
+            let found = found.context("none")?;
+            ensure!(found.path == "/otlp/v1/traces" && found.headers["x-scope"] == "acme", "{found:?}");
+            Ok(())
+        })
+        .await
+    };
+    seen("Bearer s3cret").await?;
+    gateway.write_secret("otlp", "headers", "Authorization=Bearer n3w\nx-scope=acme\n")?;
+    seen("Bearer n3w").await?;
+    assert!(!gateway.log().contains("s3cret") && !gateway.log().contains("n3w"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_not_sampled_is_not_traced_and_events_come_all_the_same() -> Result<()> {
+    let (nats, collector) = (Nats::start().await?, Collector::start().await?);
+    let mut none = collector.telemetry("grpc");
+    none["traceSamplePercent"] = json!(0);
+    let mut all = collector.telemetry("grpc");
+    all["deliverySamplePercent"] = json!(0);
+    let none = Gateway::start(&nats, json!({"telemetry": none})).await?;
+    let all = Gateway::start(&nats, json!({"telemetry": all})).await?;
+    let publisher = nats.publisher().await?;
+    let mut streams = Vec::new();
+    for (gateway, traceparent) in [(&none, PAGE), (&all, &PAGE.replace("-01", "-00")), (&all, PAGE)] {
+        let client = gateway.client("acme", "alice");
+        let path = format!("/api/v1/sse/stream?token={}", client.token().await?);
+        streams.push(client.stream(&path, &[("traceparent", traceparent)]).await?);
+    }
+    publisher.publish("sse.acme.user.alice", "event").await?;
+    for stream in &mut streams {
+        assert_eq!(stream.event().await?.data, "event");
+    }
+    drop(streams);
+    // The last one of all: what was to come before it has come.
+    collector.spans(|spans| named(spans, "sse.connection").first().map(|_| ())).await?;
+    let spans = collector.sink.spans();
+    let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
+    assert_eq!(names, ["sse.connect", "sse.connection"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_costs_a_count_and_is_told_of_once() -> Result<()> {
+    let (nats, mut collector) = (Nats::start().await?, Collector::start().await?);
+    let telemetry = collector.telemetry("grpc");
+    collector.kill().await?;
+    let gateway = Gateway::start(&nats, json!({"telemetry": telemetry})).await?;
+    let publisher = nats.publisher().await?;
+    let client = gateway.client("acme", "alice");
+    let mut stream = client.open("").await?;
+    for i in 0..100 {
+        publisher.publish("sse.acme.user.alice", &i.to_string()).await?;
+    }
+    for i in 0..100 {
+        assert_eq!(stream.event().await?.data, i.to_string());
+    }
+    eventually("spans counted as dropped", Duration::from_secs(30), || async {
+        drop(client.open("").await?);
+        let dropped = value(&gateway.get("/metrics").await?.1, "sse_server_spans_dropped_total")?;
+        ensure!(dropped >= 3.0, "{dropped}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(gateway.log().matches("The collector takes no telemetry").count(), 1);
+    collector.restart().await?;
+    eventually("spans that come again", Duration::from_secs(30), || async {
+        drop(client.open("").await?);
+        ensure!(!collector.sink.spans().is_empty(), "none");
+        Ok(())
+    })
+    .await?;
+    eventually("a line that says so", Duration::from_secs(5), || async {
+        ensure!(gateway.log().contains("The collector takes telemetry again"), "no line");
+        Ok(())
+    })
+    .await
+}
+
+/// The value of a series, by its whole name.
+fn value(text: &str, series: &str) -> Result<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let value = line.with_context(|| format!("no {series} in\n{text}"))?;
+    Ok(value.split(' ').next().context("a value")?.parse()?)
+}
+
+/// Name, and values of its labels, of every series of a kind; those of histograms by their base.
+fn series(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, BTreeSet<String>>) {
+    let mut types = BTreeMap::new();
+    let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let name = match kind {
+                "counter" => format!("{}_total", name.trim_end_matches("_total")),
+                "info" => format!("{name}_info"),
+                _ => name.to_owned(),
+            };
+            types.insert(name, kind.to_owned());
+        } else if let Some((name, rest)) = line.split_once('{').filter(|_| !line.starts_with('#')) {
+            let name = name.trim_end_matches("_bucket").trim_end_matches("_count").trim_end_matches("_sum");
+            let pairs = rest.split('}').next().unwrap_or_default().split(',');
+            let pairs = pairs.filter(|pair| !pair.starts_with("le=") && !pair.starts_with("version="));
+            labels.entry(name.to_owned()).or_default().extend(pairs.map(|pair| pair.replace('"', "")));
+        }
+    }
+    labels.retain(|_, values| !values.is_empty());
+    (types, labels)
+}
+
+#[tokio::test]
+async fn every_metric_is_documented_with_its_type_and_labels_and_every_documented_one_is_there() -> Result<()>
+{
+    let (nats, collector) = (Nats::start().await?, Collector::start().await?);
+    let gateway = Gateway::start(&nats, json!({"telemetry": collector.telemetry("http")})).await?;
+    let (types, labels) = series(&gateway.get("/metrics").await?.1);
+    let documented: BTreeMap<String, String> =
+        table("Metric | Type").iter().map(|row| (quoted(&row[0]).remove(0), row[1].clone())).collect();
+    assert_eq!(types, documented);
+    let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in table("Metric | Label") {
+        let (name, label) = (quoted(&row[0]).remove(0), quoted(&row[1]).remove(0));
+        values.insert(name, quoted(&row[2]).iter().map(|value| format!("{label}={value}")).collect());
+    }
+    assert_eq!(labels, values);
+
+    // What a collector makes of what is pushed has the same names. A histogram is there with its first value.
+    let client = gateway.client("acme", "alice");
+    let mut stream = client.open("").await?;
+    nats.publisher().await?.publish("sse.acme.user.alice", "event").await?;
+    stream.event().await?;
+    drop(stream);
+    eventually("the same metrics at the collector", Duration::from_secs(40), || async {
+        let (pushed, _) = series(&collector.metrics().await?);
+        let missing: Vec<_> = documented.keys().filter(|name| !pushed.contains_key(*name)).collect();
+        // What runs is in the resource there.
+        ensure!(missing == ["sse_server_build_info"], "{missing:?} of {pushed:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn metrics_count_what_happened() -> Result<()> {
+    let nats = Nats::start().await?;
+    let limits = json!({"limits": {"maxConnectionsPerUser": 2, "maxConnectionsPerPod": 50}});
+    let gateway = Gateway::start(&nats, limits).await?;
+    let publisher = nats.publisher().await?;
+    let client = gateway.client("acme", "alice");
+    let (mut first, mut second) = (client.open("").await?, client.open("").await?);
+    let path = format!("/api/v1/sse/stream?token={}", client.token().await?);
+    assert_eq!(client.request(hyper::Method::GET, &path, &[]).await?.status, 429);
+    assert_eq!(client.request(hyper::Method::GET, "/api/v1/sse/stream?token=no", &[]).await?.status, 401);
+    for i in 0..10 {
+        publisher.publish("sse.acme.user.alice", &i.to_string()).await?;
+    }
+    let mut cursor = String::new();
+    for _ in 0..10 {
+        cursor = first.event().await?.id;
+        second.event().await?;
+    }
+    drop(first);
+    for i in 0..3 {
+        publisher.publish("sse.acme.user.alice", &i.to_string()).await?;
+        second.event().await?;
+    }
+    publisher.publish("sse.acme.nowhere", "").await?;
+    let expected = [
+        ("sse_server_active_connections", 2.0),
+        ("sse_server_connections_limit", 50.0),
+        ("sse_server_connects_total{result=\"ok\"}", 3.0),
+        ("sse_server_connects_total{result=\"user_limit\"}", 1.0),
+        ("sse_server_connects_total{result=\"unauthorized\"}", 1.0),
+        ("sse_server_tokens_total{result=\"minted\"}", 4.0),
+        ("sse_server_tokens_total{result=\"redeemed\"}", 4.0),
+        ("sse_server_tokens_total{result=\"refused\"}", 1.0),
+        ("sse_server_events_delivered_total", 26.0),
+        ("sse_server_events_replayed_total", 3.0),
+        ("sse_server_events_dropped_total{reason=\"refused\"}", 1.0),
+        ("sse_server_delivery_latency_seconds_count", 23.0),
+        ("sse_server_connection_duration_seconds_count{reason=\"client\"}", 1.0),
+        ("sse_server_nats_connected", 1.0),
+        ("sse_server_nats_reconnects_total", 0.0),
+    ];
+    eventually("the slot of the first", Duration::from_secs(5), || async {
+        let text = gateway.get("/metrics").await?.1;
+        let open = value(&text, "sse_server_active_connections")?;
+        ensure!(open < 2.0, "{open}");
+        Ok(())
+    })
+    .await?;
+    let mut third = client.open(&cursor).await?;
+    for _ in 0..3 {
+        third.event().await?;
+    }
+    eventually("the numbers", Duration::from_secs(5), || async {
+        let text = gateway.get("/metrics").await?.1;
+        for (series, expected) in expected {
+            let there = value(&text, series)?;
+            ensure!((there - expected).abs() < 0.5, "{series}: {there}, not {expected}");
+        }
+        ensure!(text.ends_with("# EOF\n"), "not whole");
+        for secret in ["alice", "acme", "eyJ"] {
+            ensure!(!text.contains(secret), "{secret}");
+        }
+        Ok(())
+    })
+    .await
+}
