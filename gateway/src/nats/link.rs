@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, Subscriber};
+use async_nats::{Client, ConnectOptions, Subscriber};
 use futures::StreamExt;
 use sse_crds::SecretKeyRef;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use super::events::Teller;
 use super::status::Status;
 use crate::config::Config;
 use crate::secret::{Bytes, Missing, SecretFile};
@@ -159,6 +160,7 @@ impl Keeper {
         let credentials = credentials.map(|at| secret(&config, "nats.credentialsSecretRef", at));
         let states = Arc::new(watch::channel(LinkState::default()).0);
         let present = Arc::new(AtomicU64::new(0));
+        let mut told = None;
         loop {
             let made_with = credentials.as_ref().and_then(|file| file.load().ok());
             match connect(&config, credentials.as_ref(), &states, &present, &metrics).await {
@@ -178,11 +180,16 @@ impl Keeper {
                     };
                     return (keeper, link);
                 }
-                // `missingSecrets` names it.
-                Err(error @ ConnectError::Secret(_)) => warn!(%error, "A secret is missing; waiting for it."),
                 Err(error) => {
-                    warn!(%error, "The connection to NATS can not be begun.");
-                    status.set_problem(NOT_BEGUN, error.to_string());
+                    let text = error.to_string();
+                    if told.as_ref() != Some(&text) {
+                        warn!(%error, "The connection to NATS can not be begun; trying again.");
+                    }
+                    // `missingSecrets` names it.
+                    if !matches!(error, ConnectError::Secret(_)) {
+                        status.set_problem(NOT_BEGUN, text.clone());
+                    }
+                    told = Some(text);
                 }
             }
             sleep(AGAIN).await;
@@ -284,48 +291,17 @@ async fn connect(
     let servers: Vec<String> = nats.url.split(',').map(str::to_owned).collect();
     let this = present.fetch_add(1, Ordering::Relaxed) + 1;
     states.send_modify(|state| state.connected = false);
-    let (states, present, metrics) = (states.clone(), present.clone(), metrics.clone());
-    let options = options.event_callback(move |event| {
-        let (states, present, metrics) = (states.clone(), present.clone(), metrics.clone());
-        async move {
-            if present.load(Ordering::Relaxed) == this {
-                note(&states, &metrics, &event);
-            }
-        }
-    });
+    let teller = Arc::new(Teller::new(nats, states.clone(), metrics.clone(), present.clone(), this));
+    let events = teller.clone();
+    let options = options
+        .event_callback(move |event| {
+            let events = events.clone();
+            async move { events.note(&event) }
+        })
+        // Which server is next is the library's choice.
+        .reconnect_to_server_callback(move |servers, _| {
+            teller.note_attempts(&servers);
+            std::future::ready(None)
+        });
     Ok(options.connect(servers).await?)
-}
-
-fn note(sender: &watch::Sender<LinkState>, metrics: &Metrics, event: &Event) {
-    match event {
-        Event::Connected => {
-            sender.send_modify(|state| {
-                if state.generation > 0 {
-                    metrics.nats_reconnects.inc();
-                }
-                state.connected = true;
-                state.generation += 1;
-                state.error = None;
-            });
-            info!("Connected to NATS.");
-        }
-        Event::Disconnected | Event::Closed => {
-            sender.send_modify(|state| state.connected = false);
-            warn!("Disconnected from NATS.");
-        }
-        Event::SlowConsumer(_) => {
-            metrics.slow_consumer.inc();
-            warn!("The live feed overflowed; what was dropped is read from the log.");
-        }
-        Event::LameDuckMode => info!("The NATS server is about to stop."),
-        Event::ServerError(error) => {
-            sender.send_modify(|state| state.error = Some(error.to_string()));
-            warn!(%error, "The NATS server reports an error.");
-        }
-        Event::ClientError(error) => {
-            sender.send_modify(|state| state.error = Some(error.to_string()));
-            warn!(%error, "The NATS connection reports an error.");
-        }
-        Event::Draining => {}
-    }
 }

@@ -1,11 +1,12 @@
 //! What goes over the one connection to NATS that a pod has.
 //!
-//! [`link`] keeps the connection, [`provision`] makes the stream and the token bucket, [`feed`] turns the republished messages into
-//! a contiguous sequence, [`log`] reads what the feed or a client missed, [`control`] hears what back ends
-//! ask of connections, [`dead`] publishes what was refused.
+//! [`link`] keeps the connection, [`events`] tells how it is, [`provision`] makes the stream and the token bucket,
+//! [`feed`] turns the republished messages into a contiguous sequence, [`log`] reads what the feed or a client missed,
+//! [`control`] hears what back ends ask of connections, [`dead`] publishes what was refused.
 
 pub mod control;
 pub mod dead;
+mod events;
 pub mod feed;
 pub mod link;
 pub mod live;

@@ -1,0 +1,195 @@
+//! What the client library tells of the connection, and why there is none: with the field of the
+//! configuration that is to be looked at.
+//!
+//! The library's events tell only the kind of an error: "IO error". What it keeps of each server tells
+//! more, and is handed out before each attempt.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use async_nats::{ClientError, Event, Server};
+use sse_crds::SecretKeyRef;
+use sse_crds::nats::Nats;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::link::LinkState;
+use crate::telemetry::metrics::Metrics;
+
+/// Tells the state of the connection, as long as its client is the present one.
+pub struct Teller {
+    causes: Causes,
+    states: Arc<watch::Sender<LinkState>>,
+    metrics: Arc<Metrics>,
+    present: Arc<AtomicU64>,
+    this: u64,
+}
+
+impl Teller {
+    #[must_use]
+    pub fn new(
+        nats: &Nats,
+        states: Arc<watch::Sender<LinkState>>,
+        metrics: Arc<Metrics>,
+        present: Arc<AtomicU64>,
+        this: u64,
+    ) -> Self {
+        Self { causes: Causes::new(nats), states, metrics, present, this }
+    }
+
+    fn counts(&self) -> bool {
+        self.present.load(Ordering::Relaxed) == self.this
+    }
+
+    /// Takes what happened.
+    pub fn note(&self, event: &Event) {
+        if self.counts() {
+            note(&self.states, &self.metrics, event);
+        }
+    }
+
+    /// Takes why the last attempt failed: more than its event told, be it before or after this.
+    pub fn note_attempts(&self, servers: &[Server]) {
+        let cause = self.causes.of(servers).filter(|_| self.counts());
+        if let Some(cause) = cause.filter(|cause| self.states.borrow().error.as_ref() != Some(cause)) {
+            warn!(%cause, "NATS is not reached.");
+            self.states.send_modify(|state| state.error = Some(cause));
+        }
+    }
+}
+
+fn note(sender: &watch::Sender<LinkState>, metrics: &Metrics, event: &Event) {
+    match event {
+        Event::Connected => {
+            sender.send_modify(|state| {
+                if state.generation > 0 {
+                    metrics.nats_reconnects.inc();
+                }
+                state.connected = true;
+                state.generation += 1;
+                state.error = None;
+            });
+            info!("Connected to NATS.");
+        }
+        Event::Disconnected | Event::Closed => {
+            sender.send_modify(|state| state.connected = false);
+            warn!("Disconnected from NATS.");
+        }
+        Event::SlowConsumer(_) => {
+            metrics.slow_consumer.inc();
+            warn!("The live feed overflowed; what was dropped is read from the log.");
+        }
+        Event::LameDuckMode => info!("The NATS server is about to stop."),
+        Event::ServerError(error) => {
+            sender.send_modify(|state| state.error = Some(error.to_string()));
+            warn!(%error, "The NATS server reports an error.");
+        }
+        Event::ClientError(error) => {
+            let text = error.to_string();
+            let news = sender.send_if_modified(|state| {
+                let news = !state.error.as_deref().is_some_and(|known| known == text || tells(known, error));
+                if news {
+                    state.error = Some(text);
+                }
+                news
+            });
+            if news {
+                warn!(%error, "The NATS connection reports an error.");
+            }
+        }
+        Event::Draining => {}
+    }
+}
+
+/// Whether a cause is of the kind that the event tells, and so tells more.
+fn tells(cause: &str, event: &ClientError) -> bool {
+    matches!(event, ClientError::Other(kind) if cause.contains(kind.as_str()))
+}
+
+/// The part of an error, the field that it speaks of.
+type Blame = (&'static str, String);
+
+/// What is known of the attempts of one client.
+struct Causes {
+    blame: [Blame; 5],
+    failures: AtomicUsize,
+}
+
+impl Causes {
+    fn new(nats: &Nats) -> Self {
+        let field = |name: &str, secret: Option<String>| {
+            format!("nats.{name}: {}", secret.as_deref().unwrap_or("not set"))
+        };
+        let path = |secret: &SecretKeyRef| format!("{}/{}", secret.name, secret.key);
+        let authority = field("tls.caSecretRef", nats.tls.ca_secret_ref.as_ref().map(path));
+        let certificate = nats.tls.cert_secret_ref.as_ref().map(|secret| secret.name.clone());
+        let credentials = field("credentialsSecretRef", nats.credentials_secret_ref.as_ref().map(path));
+        let blame = [
+            ("UnknownIssuer", authority.clone()),
+            ("BadSignature", authority.clone()),
+            ("could not load certs", authority),
+            ("received fatal alert", field("tls.certSecretRef", certificate)),
+            ("authorization violation", credentials),
+        ];
+        Self { blame, failures: AtomicUsize::new(0) }
+    }
+
+    /// The cause, if a server was tried in vain since this was asked.
+    fn of(&self, servers: &[Server]) -> Option<String> {
+        let failures = servers.iter().map(|server| server.failed_attempts).sum();
+        // Else what is kept is old: a name that is not found is no server's error.
+        let tried = self.failures.swap(failures, Ordering::Relaxed) != failures;
+        // The least, so that the same outage gives the same text.
+        let error = servers.iter().filter_map(|server| server.last_error.as_deref()).min()?;
+        tried.then(|| self.explain(error))
+    }
+
+    fn explain(&self, error: &str) -> String {
+        let blamed = self.blame.iter().find(|(part, _)| error.contains(part));
+        blamed.map_or_else(|| error.to_owned(), |(_, field)| format!("{field}: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn causes(nats: serde_json::Value) -> Causes {
+        Causes::new(&serde_json::from_value(nats).expect("a configuration"))
+    }
+
+    #[test]
+    fn the_field_that_an_error_speaks_of_is_named() {
+        let set = causes(json!({"url": "tls://nats",
+            "credentialsSecretRef": {"name": "user", "key": "nats.creds"},
+            "tls": {"caSecretRef": {"name": "ca", "key": "ca.crt"}, "certSecretRef": {"name": "client"}}}));
+        let unset = causes(json!({"url": "tls://nats"}));
+        for (error, secret, field) in [
+            ("IO error: invalid peer certificate: UnknownIssuer", "ca/ca.crt", "nats.tls.caSecretRef"),
+            ("IO error: received fatal alert: CertificateRequired", "client", "nats.tls.certSecretRef"),
+            ("authorization violation: nats: …", "user/nats.creds", "nats.credentialsSecretRef"),
+        ] {
+            assert_eq!(set.explain(error), format!("{field}: {secret}: {error}"));
+            assert_eq!(unset.explain(error), format!("{field}: not set: {error}"));
+        }
+        assert_eq!(set.explain("IO error: Connection refused"), "IO error: Connection refused");
+    }
+
+    #[test]
+    fn what_is_kept_of_an_earlier_attempt_is_not_told_again() {
+        let causes = causes(json!({"url": "nats://nats"}));
+        let server = |failed_attempts, error: Option<&str>| Server {
+            addr: "nats://nats".parse().expect("an address"),
+            failed_attempts,
+            did_connect: false,
+            is_discovered: false,
+            last_error: error.map(str::to_owned),
+        };
+        assert_eq!(causes.of(&[server(0, None)]), None);
+        assert_eq!(causes.of(&[server(1, Some("b")), server(1, Some("a"))]).as_deref(), Some("a"));
+        assert_eq!(causes.of(&[server(1, Some("b")), server(1, Some("a"))]), None);
+        assert_eq!(causes.of(&[server(2, Some("c")), server(1, Some("d"))]).as_deref(), Some("c"));
+    }
+}
