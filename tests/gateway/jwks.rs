@@ -244,6 +244,29 @@ async fn a_private_authority_is_trusted_when_it_is_named_and_no_other_is() -> Re
     gateway.ready().await
 }
 
+#[tokio::test]
+async fn another_authority_is_tried_at_once() -> Result<()> {
+    let nats = Nats::start().await?;
+    let key = IssuerKey::ec("a");
+    let issuer = Issuer::start_tls(Reply::keys(&[&key])).await?;
+    let stranger = Issuer::start_tls(Reply::keys(&[&key])).await?;
+    let mut named = entry(NAME, &issuer);
+    named["caSecretRef"] = json!({"name": "ca", "key": "ca.crt"});
+    let gateway = gateway_with(&nats, &[named, steady()], &stranger.authority).await?;
+    // The pauses grow: the one after the fourth attempt is of six seconds at least.
+    eventually("four attempts", Duration::from_secs(30), || async {
+        ensure!(issuer.connections() >= 4, "{}", issuer.connections());
+        Ok(())
+    })
+    .await?;
+    gateway.write_secret("ca", "ca.crt", &issuer.authority)?;
+    eventually("the keys", Duration::from_secs(5), || async {
+        ensure!(issuer.fetches() == 1, "{}", issuer.fetches());
+        Ok(())
+    })
+    .await
+}
+
 async fn gateway_with(nats: &Nats, issuers: &[Value], authority: &str) -> Result<Gateway> {
     let gateway = Gateway::start_unready(nats, "tests/gateway", json!({"auth": {"issuers": issuers}}))?;
     gateway.write_secret("ca", "ca.crt", authority)?;

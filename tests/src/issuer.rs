@@ -58,6 +58,7 @@ impl Reply {
 
 struct Shared {
     reply: Mutex<Reply>,
+    connections: AtomicUsize,
     fetches: AtomicUsize,
 }
 
@@ -104,7 +105,11 @@ impl Issuer {
 
     async fn on_a_free_port(reply: Reply, tls: Option<TlsAcceptor>, authority: String) -> Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let shared = Arc::new(Shared { reply: Mutex::new(reply), fetches: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            reply: Mutex::new(reply),
+            connections: AtomicUsize::new(0),
+            fetches: AtomicUsize::new(0),
+        });
         let mut issuer = Self { address, shared, tls, authority, server: None };
         issuer.restart().await?;
         Ok(issuer)
@@ -115,6 +120,12 @@ impl Issuer {
     pub fn uri(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}/jwks.json", self.address)
+    }
+
+    /// How often somebody connected, be it in vain.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// How often the key set was asked for.
@@ -157,6 +168,7 @@ impl Issuer {
 async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
+        shared.connections.fetch_add(1, Ordering::SeqCst);
         let (tls, shared) = (tls.clone(), shared.clone());
         connections.spawn(async move {
             match tls {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::jwks::{KeySet, KeySetError};
 use crate::https::{self, HttpsError};
-use crate::secret::{Missing, SecretFile};
+use crate::secret::{Bytes, Missing, SecretFile};
 
 /// An issuer has this long for its whole answer.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -50,6 +50,12 @@ impl Source {
         let field = format!("auth.issuers[{i}].caSecretRef");
         let ca = issuer.ca_secret_ref.clone().map(|secret| SecretFile::new(secrets_dir, field, secret));
         Some(Self { uri: issuer.jwks_uri.clone()?, ca })
+    }
+
+    /// The authority as it is now, if one is named and there.
+    #[must_use]
+    pub fn authority(&self) -> Option<Bytes> {
+        self.ca.as_ref()?.load().ok()
     }
 
     /// Fetches the set as it is now.

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::Unauthorized;
 use super::fetch::{DEADLINE, FetchError, Fetched, Source};
 use super::jwks::KeySet;
 use super::jwt::VerifyError;
+use crate::secret::Bytes;
 
 /// Time between two fetches that tokens asked for.
 const ASK_GAP: Duration = Duration::from_secs(10);
@@ -30,6 +31,8 @@ const LONGEST_REFRESH: Duration = Duration::from_hours(1);
 /// After a failure: the first pause, which doubles up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
+/// How often the authority is looked at after a failure.
+const AUTHORITY: Duration = Duration::from_secs(2);
 
 /// The cached keys of one issuer.
 pub struct Remote {
@@ -108,6 +111,7 @@ impl Remote {
                 state.fetching = true;
                 state.began = Some(Instant::now());
             });
+            let authority = self.source.authority();
             let fetched = self.source.fetch().await;
             let pause = if let Ok(fetched) = &fetched {
                 failures = 0;
@@ -118,7 +122,11 @@ impl Remote {
             };
             self.take(fetched);
             // Pods that started together do not stay together.
-            self.rest(pause.mul_f64(rand::random_range(0.8..=1.0))).await;
+            let rest = self.rest(pause.mul_f64(rand::random_range(0.8..=1.0)));
+            tokio::select! {
+                () = rest => {}
+                () = self.other_authority(authority), if failures > 0 => failures = 0,
+            }
         }
     }
 
@@ -158,6 +166,13 @@ impl Remote {
                     return;
                 }
             }
+        }
+    }
+
+    /// Waits until the authority is another one: what failed with the last may not wait for its turn.
+    async fn other_authority(&self, last: Option<Bytes>) {
+        while self.source.authority() == last {
+            sleep(AUTHORITY).await;
         }
     }
 
