@@ -5,6 +5,7 @@ mod declare;
 mod deliver;
 mod operator;
 mod owners;
+mod private;
 mod rules;
 mod survive;
 mod upgrade;

@@ -8,14 +8,22 @@ use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+/// The gateway that the document is about.
+const GATEWAY: &str = "default_live";
 
 /// Users of one account, and the server that knows them.
 pub struct Accounts {
     /// For the server's configuration.
     pub server: String,
+    /// What of it never changes: a server does not take a changed operator while it runs.
+    fixed: String,
+    operator: KeyPair,
     account: KeyPair,
     users: Vec<User>,
+    /// Public keys of users, and until when credentials that were made for them are refused.
+    revoked: Map<String, Value>,
 }
 
 /// What a user may do.
@@ -35,7 +43,19 @@ impl Accounts {
     ///
     /// When there is no such block, or it adds no user.
     pub fn documented(document: &Path) -> Result<Self> {
+        Self::documented_for(document, "default", "live")
+    }
+
+    /// The same, with the name of another gateway where the document has that of its own.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such block, it is not about that gateway, or it adds no user.
+    pub fn documented_for(document: &Path, namespace: &str, gateway: &str) -> Result<Self> {
         let text = std::fs::read_to_string(document)?;
+        let named = format!("TOKENS=SSE_tokens_{GATEWAY}\n");
+        ensure!(text.contains(&named), "the document does not say {named:?}");
+        let text = text.replace(&named, &format!("TOKENS=SSE_tokens_{namespace}_{gateway}\n"));
         let block = text
             .split("```")
             .find_map(|block| block.strip_prefix("sh\n").filter(|block| block.contains("nsc add user")))
@@ -49,23 +69,32 @@ impl Accounts {
         let users: Vec<User> =
             String::from_utf8(output.stdout)?.split("\n\n").filter_map(User::added).collect();
         ensure!(!users.is_empty(), "no user is added");
-        let (operator, account, system) =
-            (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
-        let operator_claims =
-            json!({"type": "operator", "version": 2, "system_account": system.public_key()});
+        let (operator, account) = (KeyPair::new_operator(), KeyPair::new_account());
+        let fixed = fixed(&operator)?;
+        let mut accounts =
+            Self { server: String::new(), fixed, operator, account, users, revoked: Map::new() };
+        accounts.configure()?;
+        Ok(accounts)
+    }
+
+    fn configure(&mut self) -> Result<()> {
         let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
             "conn": -1, "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1});
-        let account_claims = json!({"type": "account", "version": 2, "limits": limits});
-        let mut server = String::new();
-        writeln!(server, "operator: {}", signed(&operator, &operator, "sse", &operator_claims)?)?;
-        writeln!(server, "system_account: {}\nresolver: MEMORY\nresolver_preload {{", system.public_key())?;
-        let plain = json!({"type": "account", "version": 2, "limits": {"subs": -1, "conn": -1, "data": -1, "payload": -1,
-            "leaf": -1, "imports": -1, "exports": -1, "wildcards": true}});
-        for (key, name, claims) in [(&account, "sse", &account_claims), (&system, "SYS", &plain)] {
-            writeln!(server, "  {}: {}", key.public_key(), signed(&operator, key, name, claims)?)?;
-        }
-        server.push_str("}\n");
-        Ok(Self { server, account, users })
+        let claims = json!({"type": "account", "version": 2, "limits": limits, "revocations": self.revoked});
+        let jwt = signed(&self.operator, &self.account, "sse", &claims)?;
+        self.server = format!("{}  {}: {jwt}\n}}\n", self.fixed, self.account.public_key());
+        Ok(())
+    }
+
+    /// Has the server refuse credentials that were made before, once it has the configuration of now.
+    ///
+    /// # Errors
+    ///
+    /// When they are none.
+    pub fn revoke(&mut self, credentials: &str) -> Result<()> {
+        let seed = credentials.lines().find(|line| line.starts_with("SU")).context("a seed")?;
+        self.revoked.insert(KeyPair::from_seed(seed)?.public_key(), crate::jwt::now().into());
+        self.configure()
     }
 
     /// The credentials file of a documented user.
@@ -121,6 +150,20 @@ impl User {
         }
         Some(user)
     }
+}
+
+/// The operator, the system's account, and the beginning of the list of accounts.
+fn fixed(operator: &KeyPair) -> Result<String> {
+    let system = KeyPair::new_account();
+    let mut server = String::new();
+    let claims = json!({"type": "operator", "version": 2, "system_account": system.public_key()});
+    writeln!(server, "operator: {}", signed(operator, operator, "sse", &claims)?)?;
+    let limits = json!({"subs": -1, "conn": -1, "data": -1, "payload": -1, "leaf": -1, "imports": -1, "exports": -1,
+        "wildcards": true});
+    let claims = json!({"type": "account", "version": 2, "limits": limits});
+    writeln!(server, "system_account: {}\nresolver: MEMORY\nresolver_preload {{", system.public_key())?;
+    writeln!(server, "  {}: {}", system.public_key(), signed(operator, &system, "SYS", &claims)?)?;
+    Ok(server)
 }
 
 /// A JWT as NATS has them: `issuer` says this of `subject`.

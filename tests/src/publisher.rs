@@ -1,5 +1,6 @@
 //! Publishes as any service would: into the stream, acknowledged.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -34,6 +35,17 @@ impl Publisher {
     pub async fn with_credentials(urls: &str, credentials: &str) -> Result<Self> {
         // Inboxes of their own, as the documented permissions have it.
         let options = async_nats::ConnectOptions::new().custom_inbox_prefix("_INBOX.publisher");
+        Self::connect_with(urls, options.credentials(credentials)?).await
+    }
+
+    /// The same, over TLS, by a server that the authority in this file vouches for.
+    ///
+    /// # Errors
+    ///
+    /// When NATS can not be reached, or refuses the user.
+    pub async fn over_tls(urls: &str, credentials: &str, authority: &Path) -> Result<Self> {
+        let options = async_nats::ConnectOptions::new().custom_inbox_prefix("_INBOX.publisher");
+        let options = options.require_tls(true).add_root_certificates(authority.to_owned());
         Self::connect_with(urls, options.credentials(credentials)?).await
     }
 
