@@ -63,7 +63,7 @@ async fn children_come_change_and_go_with_the_spec() -> Result<()> {
     in_namespace("children", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         let deployment = live::<Deployment>(namespace).await?;
-        ensure!(deployment["spec"]["minReadySeconds"] == 2, "{deployment}");
+        ensure!(deployment["spec"]["minReadySeconds"] == 7, "{deployment}");
         let headless = namespace.api::<Service>().get("live-headless").await?.spec.context("a spec")?;
         ensure!(headless.cluster_ip.as_deref() == Some("None"), "{headless:?}");
         ensure!(live::<PodDisruptionBudget>(namespace).await?["spec"]["maxUnavailable"] == 1);

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sse_crds::SseGatewaySpec;
+use sse_crds::{ENDPOINT_GRACE_SECONDS, SseGatewaySpec};
 
 use super::{Owner, Settings, count, pod, selector};
 
 /// Seconds without progress, beyond the drain window, after which a rollout counts as stuck.
 const PROGRESS_SECONDS: u32 = 600;
+
+/// Seconds after the drain window in which a pod writes its last words, and ends.
+const END_SECONDS: u32 = 2;
 
 /// Annotation of the Deployment: a configuration's hash, and the generation since which it is that.
 const SINCE: &str = "ssegateway.io/config-since";
@@ -29,8 +32,7 @@ pub fn plan(owner: &Owner, spec: &SseGatewaySpec, config_hash: &str, settings: &
                     max_unavailable: Some(IntOrString::Int(0)),
                 }),
             }),
-            // The next old pod is told to go when the one before it has drained: one at a time.
-            min_ready_seconds: Some(count(spec.drain.window_seconds)),
+            min_ready_seconds: Some(count(seconds_to_go(spec))),
             progress_deadline_seconds: Some(count(
                 spec.drain.window_seconds.saturating_add(PROGRESS_SECONDS),
             )),
@@ -39,6 +41,16 @@ pub fn plan(owner: &Owner, spec: &SseGatewaySpec, config_hash: &str, settings: &
             ..DeploymentSpec::default()
         }),
         status: None,
+    }
+}
+
+/// Seconds from the moment that a pod is told to go until it is gone. A new pod counts as available only
+/// after them, and it is made when an old one is told to go: so old pods go one at a time.
+fn seconds_to_go(spec: &SseGatewaySpec) -> u32 {
+    match spec.drain.window_seconds {
+        // It ends at once.
+        0 => 0,
+        window => window.saturating_add(u32::from(ENDPOINT_GRACE_SECONDS) + END_SECONDS),
     }
 }
 
@@ -81,12 +93,15 @@ mod tests {
     }
 
     #[test]
-    fn one_pod_at_a_time_drains_and_has_its_window() {
-        let gateway = gateway(json!({"drain": {"windowSeconds": 300}}));
-        let spec = children(&gateway, &settings()).expect("a plan").deployment.spec.expect("a spec");
-        assert_eq!(spec.min_ready_seconds, Some(300));
+    fn one_pod_at_a_time_is_told_to_go_and_has_its_window() {
+        let spec = |window: u32| {
+            let gateway = gateway(json!({"drain": {"windowSeconds": window}}));
+            children(&gateway, &settings()).expect("a plan").deployment.spec.expect("a spec")
+        };
+        assert_eq!(spec(300).min_ready_seconds, Some(305));
         // The API server wants it to be longer.
-        assert_eq!(spec.progress_deadline_seconds, Some(900));
+        assert_eq!(spec(300).progress_deadline_seconds, Some(900));
+        assert_eq!(spec(0).min_ready_seconds, Some(0));
     }
 
     #[test]
