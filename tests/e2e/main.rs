@@ -1,11 +1,13 @@
 //! End to end, on a real cluster: the chart, the operator, the gateway, NATS, clients.
 
 mod children;
+mod crowd;
 mod declare;
 mod deliver;
 mod operator;
 mod owners;
 mod private;
+mod rollout;
 mod rules;
 mod survive;
 mod upgrade;

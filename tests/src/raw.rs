@@ -100,7 +100,15 @@ impl Raw {
     ///
     /// When the gateway can not be reached.
     pub async fn send(address: SocketAddr, request: &str, shape: Shape) -> Result<Self> {
-        let mut socket = connect(address, shape).await?;
+        Self::send_on(connect(address, shape).await?, request).await
+    }
+
+    /// The same, on a socket of one's own.
+    ///
+    /// # Errors
+    ///
+    /// When the socket was cut.
+    pub async fn send_on(mut socket: TcpStream, request: &str) -> Result<Self> {
         socket.write_all(request.as_bytes()).await?;
         Ok(Self {
             socket,
