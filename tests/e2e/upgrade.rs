@@ -42,7 +42,7 @@ async fn going(namespace: &Namespace, policy: &str) -> Result<Vec<Going>> {
         let pod = spec.template.spec.context("a pod")?;
         let status = deployment.status.unwrap_or_default();
         let complete = status.observed_generation == deployment.metadata.generation
-            && [status.replicas, status.updated_replicas, status.available_replicas] == [spec.replicas; 3];
+            && [status.replicas, status.updated_replicas, status.ready_replicas] == [spec.replicas; 3];
         let pods = match pod.containers[0].image_pull_policy.as_deref() {
             _ if !complete => Pods::BeingReplaced,
             Some(with) if with == policy => Pods::New,
