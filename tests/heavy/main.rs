@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "a panic here is a failed test")]
 
+mod blind;
 mod cuts;
 mod drain;
 mod soak;

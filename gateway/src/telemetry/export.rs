@@ -1,48 +1,38 @@
 //! The way to the collector: OTLP over gRPC or HTTP, with the headers and the authority of today.
 //!
-//! A collector that is away costs nothing but what would have gone to it: a bounded queue, a deadline for each
-//! export, a count of what was dropped, one line in the log when it goes and one when it is back.
+//! A collector that is away costs nothing but what would have gone to it: a bounded [queue](spans), a deadline for
+//! each export, a count of what was dropped, one line in the log when it goes and one when it is back.
 
-use std::fmt;
+mod http;
+mod metrics;
+mod spans;
+
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
 use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
-use opentelemetry_sdk::metrics::Temporality;
-use opentelemetry_sdk::metrics::data::ResourceMetrics;
-use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
-use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanExporter as Exporter, SpanProcessor,
-};
+use opentelemetry_sdk::trace::SpanExporter as _;
 use sse_crds::telemetry::{OtlpProtocol, Telemetry as Spec};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::metrics::Counter;
 use crate::config::Config;
-use crate::https::{self, HttpsError};
+use crate::https::HttpsError;
 use crate::secret::{Missing, SecretFile};
+use http::Client;
+pub(super) use metrics::MetricExporter;
+pub(super) use spans::Queue;
 
 /// How long the collector has for one export.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Spans that may wait for the collector.
-const QUEUE: usize = 4096;
-/// Spans of one export.
-const BATCH: usize = 512;
-/// How long a span waits for others to go with it.
-const DELAY: Duration = Duration::from_secs(1);
-
 /// Why nothing can be exported.
 #[derive(Debug, thiserror::Error)]
 enum ExportError {
@@ -229,135 +219,6 @@ impl<E> Current<E> {
     }
 }
 
-/// Takes spans to the collector.
-pub(super) struct SpanExporter {
-    collector: Arc<Collector>,
-    current: Current<opentelemetry_otlp::SpanExporter>,
-    resource: Resource,
-    waiting: Arc<AtomicUsize>,
-    dropped: Counter,
-}
-
-impl fmt::Debug for SpanExporter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SpanExporter")
-    }
-}
-
-impl Exporter for SpanExporter {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let count = batch.len();
-        self.waiting.fetch_sub(count, Ordering::Relaxed);
-        let export = async {
-            let make = |made: &Made| self.collector.spans(made, &self.resource);
-            let exporter = self.current.get(&self.collector, make).await?;
-            Ok(timeout(DEADLINE, exporter.export(batch)).await.map_err(|_| ExportError::TooLate)??)
-        };
-        let result = self.collector.tell(inside(&self.collector.runtime, export).await);
-        if result.is_err() {
-            self.dropped.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
-        }
-        result
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.resource = resource.clone();
-    }
-}
-
-/// Queues spans for the collector. What does not fit is counted here: the library would only drop it.
-#[derive(Debug)]
-pub(super) struct Queue {
-    inner: BatchSpanProcessor,
-    waiting: Arc<AtomicUsize>,
-    dropped: Counter,
-}
-
-impl Queue {
-    pub fn new(collector: Arc<Collector>, dropped: Counter) -> Self {
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let resource = Resource::builder_empty().build();
-        let exporter = SpanExporter {
-            collector,
-            current: Current::new(),
-            resource,
-            waiting: waiting.clone(),
-            dropped: dropped.clone(),
-        };
-        let config = BatchConfigBuilder::default()
-            // Never full: what waits is bounded before it.
-            .with_max_queue_size(QUEUE + BATCH)
-            .with_max_export_batch_size(BATCH)
-            .with_scheduled_delay(DELAY);
-        let inner = BatchSpanProcessor::builder(exporter).with_batch_config(config.build()).build();
-        Self { inner, waiting, dropped }
-    }
-}
-
-impl SpanProcessor for Queue {
-    fn on_start(&self, span: &mut Span, context: &opentelemetry::Context) {
-        self.inner.on_start(span, context);
-    }
-
-    fn on_end(&self, span: SpanData) {
-        if !span.span_context.is_sampled() {
-            return;
-        }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE {
-            self.inner.on_end(span);
-        } else {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.dropped.inc();
-        }
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.inner.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.inner.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.inner.set_resource(resource);
-    }
-}
-
-/// Takes metrics to the collector.
-pub(super) struct MetricExporter {
-    collector: Arc<Collector>,
-    current: Current<opentelemetry_otlp::MetricExporter>,
-}
-
-impl MetricExporter {
-    pub fn new(collector: Arc<Collector>) -> Self {
-        Self { collector, current: Current::new() }
-    }
-}
-
-impl PushMetricExporter for MetricExporter {
-    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let export = async {
-            let exporter = self.current.get(&self.collector, |made| self.collector.metrics(made)).await?;
-            Ok(timeout(DEADLINE, exporter.export(metrics)).await.map_err(|_| ExportError::TooLate)??)
-        };
-        self.collector.tell(inside(&self.collector.runtime, export).await)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
-    }
-
-    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        Ok(())
-    }
-
-    fn temporality(&self) -> Temporality {
-        Temporality::Cumulative
-    }
-}
-
 /// Runs a future on a thread of the library's own, inside our runtime: timers and sockets need one.
 fn inside<F: Future>(runtime: &Handle, future: F) -> Inside<F> {
     Inside { runtime: runtime.clone(), future: Box::pin(future) }
@@ -375,29 +236,6 @@ impl<F: Future> Future for Inside<F> {
         let this = self.get_mut();
         let _inside = this.runtime.enter();
         this.future.as_mut().poll(context)
-    }
-}
-
-/// HTTP for the library, with our TLS.
-#[derive(Debug)]
-struct Client(reqwest::Client);
-
-impl Client {
-    fn new(made: &Made) -> Result<Self, ExportError> {
-        Ok(Self(https::client(made.ca.as_deref())?))
-    }
-}
-
-#[async_trait::async_trait]
-impl HttpClient for Client {
-    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let request = reqwest::Request::try_from(request)?;
-        let answer = self.0.execute(request).await.map_err(reqwest::Error::without_url)?;
-        let mut response = Response::builder().status(answer.status());
-        if let Some(headers) = response.headers_mut() {
-            *headers = answer.headers().clone();
-        }
-        Ok(response.body(https::body(answer).await?.into())?)
     }
 }
 
