@@ -58,7 +58,8 @@ async fn traced(collector: &Collector, more: Value) -> Result<()> {
     let cursor = stream.event().await?.id;
     drop(stream);
     let missed = publisher.publish("sse.acme.user.alice", "missed").await?;
-    let path = format!("/api/v1/sse/stream?token={}&lastEventId={cursor}", client.token().await?);
+    let token = client.token().await?;
+    let path = format!("/api/v1/sse/stream?token={token}&lastEventId={cursor}");
     let mut stream = client.stream(&path, &[("traceparent", PAGE)]).await?;
     assert_eq!(stream.event().await?.data, "missed");
     stream.position().await?;
@@ -130,6 +131,14 @@ async fn traced(collector: &Collector, more: Value) -> Result<()> {
     // Log lines lead to the trace.
     let line = format!(r#""trace_id":"{}""#, connect.trace);
     assert_eq!(gateway.log().matches(&line).count(), 2);
+    let metrics = gateway.get("/metrics").await?.1;
+    let exported =
+        collector.sink.taken().into_iter().map(|taken| String::from_utf8_lossy(&taken.body).into_owned());
+    for told in exported.chain([metrics, gateway.log()]) {
+        for secret in [token.as_str(), client.jwt.as_str(), "alice"] {
+            assert!(!told.contains(secret), "{secret} in {told}");
+        }
+    }
     Ok(())
 }
 
