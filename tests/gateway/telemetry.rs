@@ -262,6 +262,33 @@ async fn a_collector_that_is_away_costs_a_count_and_is_told_of_once() -> Result<
     .await
 }
 
+#[tokio::test]
+async fn what_waits_for_the_collector_goes_out_before_the_process_ends() -> Result<()> {
+    let (nats, mut collector) = (Nats::start().await?, Collector::start().await?);
+    let mut gateway = Gateway::start(&nats, json!({"telemetry": collector.telemetry("grpc")})).await?;
+    let mut stream = gateway.client("acme", "alice").open("").await?;
+    gateway.terminate()?;
+    stream.to_end(Duration::from_secs(10)).await?;
+    assert_eq!(gateway.exit_code(Duration::from_secs(10)).await?, 0);
+    // Asked for once: nothing comes after the end.
+    let spans = collector.sink.spans();
+    let ended = named(&spans, "sse.connection");
+    assert_eq!(ended.len(), 1, "{spans:#?}");
+    assert_eq!(ended[0].attributes["sse.close.reason"], "drain");
+
+    // And one that does not answer holds nobody up for long.
+    collector.kill().await?;
+    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let telemetry = json!({"otlpEndpoint": format!("http://{}", dead.local_addr()?)});
+    let mut gateway =
+        Gateway::start(&nats, json!({"telemetry": telemetry, "drain": {"windowSeconds": 0}})).await?;
+    let mut stream = gateway.client("acme", "alice").open("").await?;
+    gateway.terminate()?;
+    stream.to_end(Duration::from_secs(10)).await?;
+    assert_eq!(gateway.exit_code(Duration::from_secs(6)).await?, 0);
+    Ok(())
+}
+
 /// The value of a series, by its whole name.
 fn value(text: &str, series: &str) -> Result<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

@@ -31,8 +31,8 @@ pub use trace::{Origin, StreamTrace};
 
 /// Target of the spans that go to the collector.
 pub const TARGET: &str = "sse_gateway::trace";
-/// How long the last spans and metrics may take to go out.
-const LAST_EXPORT: Duration = Duration::from_secs(3);
+/// How long the last spans may take to go out, and the last metrics.
+const LAST_EXPORT: Duration = Duration::from_millis(1500);
 
 /// What all of the pod shares.
 pub struct Telemetry {
@@ -175,10 +175,10 @@ impl Observer {
             metrics.replayed.inc_by(count);
             self.replayed.fetch_add(count, Ordering::Relaxed);
         }
+        let bytes: usize = events.iter().map(|event| event.frame.as_bytes().len()).sum();
+        self.bytes.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         for event in events {
-            let size = u64::try_from(event.frame.as_bytes().len()).unwrap_or(u64::MAX);
-            self.bytes.fetch_add(size, Ordering::Relaxed);
             let traced = self.telemetry.tracer.as_ref().zip(self.trace.as_ref());
             let trace = traced.and_then(|(tracer, stream)| tracer.deliver(stream, event, replayed));
             if let Some(stored) = event.stored.filter(|_| !replayed) {
