@@ -1,5 +1,6 @@
 //! End to end, on a real cluster: the chart, the operator, the gateway, NATS, clients.
 
+mod apis;
 mod children;
 mod crowd;
 mod declare;
