@@ -215,14 +215,30 @@ async fn a_pod_that_can_verify_nobody_is_not_ready_until_it_can() -> Result<()> 
     Ok(())
 }
 
+/// An issuer of a private authority, and one of another.
+struct Private {
+    key: IssuerKey,
+    issuer: Issuer,
+    stranger: Issuer,
+    /// How the gateway is told of the issuer: with its authority.
+    named: Value,
+}
+
+impl Private {
+    async fn start() -> Result<Self> {
+        let key = IssuerKey::ec("a");
+        let issuer = Issuer::start_tls(Reply::keys(&[&key])).await?;
+        let stranger = Issuer::start_tls(Reply::keys(&[&key])).await?;
+        let mut named = entry(NAME, &issuer);
+        named["caSecretRef"] = json!({"name": "ca", "key": "ca.crt"});
+        Ok(Self { key, issuer, stranger, named })
+    }
+}
+
 #[tokio::test]
 async fn a_private_authority_is_trusted_when_it_is_named_and_no_other_is() -> Result<()> {
     let nats = Nats::start().await?;
-    let key = IssuerKey::ec("a");
-    let issuer = Issuer::start_tls(Reply::keys(&[&key])).await?;
-    let stranger = Issuer::start_tls(Reply::keys(&[&key])).await?;
-    let mut named = entry(NAME, &issuer);
-    named["caSecretRef"] = json!({"name": "ca", "key": "ca.crt"});
+    let Private { key, issuer, stranger, named } = Private::start().await?;
     let gateway =
         gateway_with(&nats, &[named, entry("public", &issuer), steady()], &stranger.authority).await?;
     let refused = async |i: usize| {
@@ -247,11 +263,7 @@ async fn a_private_authority_is_trusted_when_it_is_named_and_no_other_is() -> Re
 #[tokio::test]
 async fn another_authority_is_tried_at_once() -> Result<()> {
     let nats = Nats::start().await?;
-    let key = IssuerKey::ec("a");
-    let issuer = Issuer::start_tls(Reply::keys(&[&key])).await?;
-    let stranger = Issuer::start_tls(Reply::keys(&[&key])).await?;
-    let mut named = entry(NAME, &issuer);
-    named["caSecretRef"] = json!({"name": "ca", "key": "ca.crt"});
+    let Private { issuer, stranger, named, .. } = Private::start().await?;
     let gateway = gateway_with(&nats, &[named, steady()], &stranger.authority).await?;
     // The pauses grow: the one after the fourth attempt is of six seconds at least.
     eventually("four attempts", Duration::from_secs(30), || async {

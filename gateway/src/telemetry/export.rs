@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
-use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig, WithTonicConfig};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::SpanExporter as _;
@@ -111,30 +111,26 @@ impl Collector {
         MetadataMap::from_headers(pairs.collect())
     }
 
-    fn spans(
-        &self,
-        made: &Made,
-        resource: &Resource,
-    ) -> Result<opentelemetry_otlp::SpanExporter, ExportError> {
-        let builder = opentelemetry_otlp::SpanExporter::builder();
+    fn grpc<B: WithExportConfig + WithTonicConfig>(&self, builder: B, made: &Made) -> B {
+        let builder = builder.with_endpoint(&self.endpoint).with_timeout(DEADLINE);
+        let builder = builder.with_metadata(Self::metadata(made));
+        if self.is_tls() { builder.with_tls_config(Self::tls(made)) } else { builder }
+    }
+
+    fn http<B>(&self, builder: B, path: &str, made: &Made) -> Result<B, ExportError>
+    where
+        B: WithExportConfig + WithHttpConfig,
+    {
+        let builder = builder.with_endpoint(format!("{}{path}", self.endpoint)).with_timeout(DEADLINE);
+        let builder = builder.with_protocol(Protocol::HttpBinary).with_http_client(Client::new(made)?);
+        Ok(builder.with_headers(made.headers.iter().cloned().collect()))
+    }
+
+    fn spans(&self, made: &Made, resource: &Resource) -> Result<SpanExporter, ExportError> {
+        let builder = SpanExporter::builder();
         let mut exporter = match self.protocol {
-            OtlpProtocol::Grpc => {
-                let builder = builder.with_tonic().with_endpoint(&self.endpoint).with_timeout(DEADLINE);
-                let builder = builder.with_metadata(Self::metadata(made));
-                if self.is_tls() {
-                    builder.with_tls_config(Self::tls(made)).build()?
-                } else {
-                    builder.build()?
-                }
-            }
-            OtlpProtocol::Http => builder
-                .with_http()
-                .with_endpoint(format!("{}/v1/traces", self.endpoint))
-                .with_protocol(Protocol::HttpBinary)
-                .with_timeout(DEADLINE)
-                .with_headers(made.headers.iter().cloned().collect())
-                .with_http_client(Client::new(made)?)
-                .build()?,
+            OtlpProtocol::Grpc => self.grpc(builder.with_tonic(), made).build()?,
+            OtlpProtocol::Http => self.http(builder.with_http(), "/v1/traces", made)?.build()?,
         };
         exporter.set_resource(resource);
         Ok(exporter)
@@ -143,23 +139,8 @@ impl Collector {
     fn metrics(&self, made: &Made) -> Result<opentelemetry_otlp::MetricExporter, ExportError> {
         let builder = opentelemetry_otlp::MetricExporter::builder();
         Ok(match self.protocol {
-            OtlpProtocol::Grpc => {
-                let builder = builder.with_tonic().with_endpoint(&self.endpoint).with_timeout(DEADLINE);
-                let builder = builder.with_metadata(Self::metadata(made));
-                if self.is_tls() {
-                    builder.with_tls_config(Self::tls(made)).build()?
-                } else {
-                    builder.build()?
-                }
-            }
-            OtlpProtocol::Http => builder
-                .with_http()
-                .with_endpoint(format!("{}/v1/metrics", self.endpoint))
-                .with_protocol(Protocol::HttpBinary)
-                .with_timeout(DEADLINE)
-                .with_headers(made.headers.iter().cloned().collect())
-                .with_http_client(Client::new(made)?)
-                .build()?,
+            OtlpProtocol::Grpc => self.grpc(builder.with_tonic(), made).build()?,
+            OtlpProtocol::Http => self.http(builder.with_http(), "/v1/metrics", made)?.build()?,
         })
     }
 
