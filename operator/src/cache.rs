@@ -1,5 +1,5 @@
-//! Deployments and pods of the gateways as the watches brought them: no more of them than is asked
-//! for, so that a quiet gateway costs the API server nothing.
+//! The gateways, their Deployments and their pods as the watches brought them: no more of them than is
+//! asked for, so that a quiet gateway costs the API server nothing.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
 
+use crate::controller::Watched;
 use crate::memory::Key;
 use crate::status::Rollout;
 
@@ -20,6 +21,7 @@ pub const PODS: &str = "app.kubernetes.io/component=gateway,app.kubernetes.io/na
 /// What the watches brought, by watched scope.
 #[derive(Debug, Default)]
 pub struct Cache {
+    gateways: Vec<Store<Watched>>,
     deployments: Vec<Store<Deployment>>,
     pods: Vec<Store<Pod>>,
 }
@@ -27,6 +29,7 @@ pub struct Cache {
 /// Where the watches of one scope bring it.
 #[derive(Debug)]
 pub struct Writers {
+    pub gateways: reflector::store::Writer<Watched>,
     pub deployments: reflector::store::Writer<Deployment>,
     pub pods: reflector::store::Writer<Pod>,
 }
@@ -34,10 +37,16 @@ pub struct Writers {
 impl Cache {
     /// Adds a scope.
     pub fn scope(&mut self) -> Writers {
-        let (deployments, pods) = (reflector::store(), reflector::store());
+        let (gateways, deployments, pods) = (reflector::store(), reflector::store(), reflector::store());
+        self.gateways.push(gateways.0);
         self.deployments.push(deployments.0);
         self.pods.push(pods.0);
-        Writers { deployments: deployments.1, pods: pods.1 }
+        Writers { gateways: gateways.1, deployments: deployments.1, pods: pods.1 }
+    }
+
+    /// The gateways that are known.
+    pub fn gateways(&self) -> impl Iterator<Item = Arc<Watched>> {
+        self.gateways.iter().flat_map(Store::state)
     }
 
     /// Whether every Deployment of a gateway is known.

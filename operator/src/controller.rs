@@ -98,7 +98,8 @@ pub async fn run(
     let (mut controllers, mut pods) = (Vec::new(), Vec::new());
     for (scope, writers) in scopes {
         pods.push(follow_pods(&context, &scope, writers.pods));
-        controllers.push(one(&context, &scope, writers.deployments, &readiness, &stop).boxed());
+        controllers
+            .push(one(&context, &scope, (writers.gateways, writers.deployments), &readiness, &stop).boxed());
     }
     let looks = select_all(controllers).for_each(|outcome| {
         match outcome {
@@ -107,6 +108,7 @@ pub async fn run(
                 let key = (gone.namespace.clone().unwrap_or_default(), gone.name.clone());
                 context.memory.forget(&key);
                 context.changes.forget(&key);
+                context.rollouts.withdraw(&key);
             }
             // Told in full, with the time of the retry, where it happened.
             Err(controller::Error::ReconcilerFailed(..)) => {}
@@ -125,17 +127,17 @@ type Outcome = Result<(ObjectRef<Watched>, controller::Action), controller::Erro
 fn one(
     context: &Arc<Context>,
     scope: &Scope,
-    deployments: Writer<Deployment>,
+    (gateways, deployments): (Writer<Watched>, Writer<Deployment>),
     readiness: &Arc<Readiness>,
     stop: &CancellationToken,
 ) -> impl Stream<Item = Outcome> + Send + use<> {
     let client = &context.client;
-    let (reader, writer) = reflector::store();
+    let reader = gateways.as_reader();
     // The pause comes after the decoding, because each try begins with an event that is no object, and
     // would count as a success.
     let gateways = watcher(scope.api::<Watched>(client.clone()), watcher::Config::default())
         .inspect(warn_when_broken("SseGateway"))
-        .reflect(writer)
+        .reflect(gateways)
         .applied_objects()
         .default_backoff()
         .predicate_filter(

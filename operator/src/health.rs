@@ -106,7 +106,8 @@ fn ready(readiness: &Readiness) -> impl IntoResponse + use<> {
 }
 
 fn exposition(metrics: &Metrics) -> impl IntoResponse + use<> {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.exposition())
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], metrics.exposition())
 }
 
 #[cfg(test)]
@@ -150,7 +151,9 @@ mod tests {
         assert!(follower.starts_with("HTTP/1.1 200") && follower.contains("ok: follower"), "{follower}");
         readiness.leads();
         assert!(ask("/readyz").await.contains("ok: leader"));
-        assert!(ask("/metrics").await.contains("sse_operator_reconcile_errors_total 0"));
+        let metrics = ask("/metrics").await;
+        assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0"), "{metrics}");
+        assert!(metrics.ends_with("# EOF\n"), "{metrics}");
         stop.cancel();
         server.await.expect("served").expect("to the end");
     }

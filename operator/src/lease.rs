@@ -46,6 +46,11 @@ impl Tenure {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
+    #[cfg(test)]
+    pub fn end(&self) {
+        self.set(None);
+    }
+
     /// One without an end.
     #[cfg(test)]
     pub fn forever() -> Self {

@@ -28,6 +28,7 @@ mod arguments;
 mod cache;
 mod changes;
 mod controller;
+mod fleet;
 mod health;
 mod lease;
 mod memory;
@@ -65,6 +66,7 @@ use crate::apis::Apis;
 use crate::arguments::{Arguments, Command, LogFormat};
 use crate::cache::Cache;
 use crate::controller::Scope;
+use crate::fleet::Fleet;
 use crate::health::Readiness;
 use crate::lease::{Candidate, Lost, Tenure};
 use crate::memory::Memory;
@@ -117,8 +119,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let scopes = Scope::of(&arguments.watch_namespaces);
     info!(version = env!("CARGO_PKG_VERSION"), ?settings, ?scopes, "Starting.");
 
-    let metrics = Arc::<Metrics>::default();
     let tenure = Arc::<Tenure>::default();
+    let metrics = Arc::new(Metrics::new(tenure.clone()));
     let client = connect(&metrics, &tenure).await.context("no way to reach the API server")?;
     let readiness = Arc::new(Readiness::waiting_for(scopes.iter().map(ToString::to_string)));
     let listener =
@@ -143,7 +145,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if leads {
         readiness.set(&about, None);
         readiness.leads();
-        metrics.leads();
         info!(identity = candidate.identity(), "Leading.");
         let limit = usize::from(arguments.max_concurrent_rollouts);
         let lead = lead(client, settings, scopes, limit, readiness, metrics, &mut candidate);
@@ -193,6 +194,8 @@ async fn lead(
         changes: Arc::default(),
         rollouts: Rollouts::new(max_concurrent_rollouts),
     });
+    let known = Arc::downgrade(&context);
+    context.metrics.look_at(move || known.upgrade().map(|context| Fleet::of(&context)).unwrap_or_default());
     let stop = CancellationToken::new();
     let mut controller = tokio::spawn(controller::run(context, scopes, readiness, stop.clone()));
     tokio::select! {

@@ -1,114 +1,163 @@
-//! The operator's own numbers, in the Prometheus text format.
+//! What an operator counts, as `OpenMetrics` text.
+//!
+//! Labels come from closed sets, all of whose series are there from the start. The names are a contract,
+//! in docs/telemetry.md. Only the leader has gateways to tell of: for all others, and for one that has
+//! lost the Lease, every gauge is 0, so that a sum over all operators is right.
 
-use std::fmt::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::fleet::Fleet;
+use crate::lease::Tenure;
 use crate::requests::Verb;
 
-/// Upper bounds of the buckets, in seconds.
-const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Upper bounds of the buckets, in seconds. The last is the deadline of a reconciliation.
+const BOUNDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
 
-/// Counts of reconciliations and of requests, and whether this operator leads.
-#[derive(Debug, Default)]
+type Counter = prometheus_client::metrics::counter::Counter<u64, AtomicU64>;
+type Label = [(&'static str, &'static str); 1];
+
+/// Why a reconciliation did not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    InvalidSpec,
+    ObjectNotOurs,
+    MissingApi,
+    Apply,
+    Observe,
+    Status,
+    Deadline,
+}
+
+impl Failing {
+    pub const ALL: [(Self, &str); 7] = [
+        (Self::InvalidSpec, "invalid_spec"),
+        (Self::ObjectNotOurs, "object_not_ours"),
+        (Self::MissingApi, "missing_api"),
+        (Self::Apply, "apply_failed"),
+        (Self::Observe, "observe_failed"),
+        (Self::Status, "status_failed"),
+        (Self::Deadline, "deadline"),
+    ];
+}
+
+/// Set when someone looks.
+#[derive(Default)]
+struct Gauges {
+    leader: Gauge,
+    ready: Gauge,
+    unready: Gauge,
+    rollouts: Gauge,
+    waiting: Gauge,
+}
+
+/// Everything that an operator counts.
 pub struct Metrics {
-    /// Reconciliations per bucket, not cumulated; the last are beyond all bounds.
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    micros: AtomicU64,
-    errors: AtomicU64,
-    /// Requests to the API server, by verb.
-    requests: [AtomicU64; Verb::ALL.len()],
-    leads: AtomicBool,
+    registry: Registry,
+    tenure: Arc<Tenure>,
+    fleet: OnceLock<Box<dyn Fn() -> Fleet + Send + Sync>>,
+    gauges: Gauges,
+    duration: Histogram,
+    errors: [Counter; Failing::ALL.len()],
+    requests: [Counter; Verb::ALL.len()],
 }
 
 impl Metrics {
-    /// Counts one reconciliation.
-    pub fn reconciled(&self, took: Duration, ok: bool) {
-        let seconds = took.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
-        if !ok {
-            self.errors.fetch_add(1, Relaxed);
+    /// Of an operator that leads while it has the tenure.
+    #[must_use]
+    pub fn new(tenure: Arc<Tenure>) -> Self {
+        let mut registry = Registry::with_prefix("sse_operator");
+        let r = &mut registry;
+        let duration = Histogram::new(BOUNDS);
+        let help = "Duration of the reconciliations of SseGateways";
+        r.register_with_unit("reconcile_duration", help, Unit::Seconds, duration.clone());
+        let errors = Family::<Label, Counter>::default();
+        r.register("reconcile_errors", "Reconciliations that did not succeed", errors.clone());
+        let requests = Family::<Label, Counter>::default();
+        r.register("api_requests", "Requests to the API server", requests.clone());
+        r.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        Self {
+            gauges: Gauges::registered(r),
+            errors: Failing::ALL.map(|(_, reason)| errors.get_or_create_owned(&[("reason", reason)])),
+            requests: Verb::ALL.map(|(_, verb)| requests.get_or_create_owned(&[("verb", verb)])),
+            fleet: OnceLock::new(),
+            registry,
+            tenure,
+            duration,
         }
+    }
+
+    /// Counts one reconciliation.
+    pub fn reconciled(&self, took: Duration) {
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts one that did not succeed.
+    pub fn failed(&self, why: Failing) {
+        self.errors[why as usize].inc();
     }
 
     /// Counts one request to the API server.
     pub fn requested(&self, verb: Verb) {
-        self.requests[verb as usize].fetch_add(1, Relaxed);
+        self.requests[verb as usize].inc();
     }
 
-    /// Notes that this operator is the one that works.
-    pub fn leads(&self) {
-        self.leads.store(true, Relaxed);
+    /// Says where the gateways are known. Once.
+    pub fn look_at(&self, fleet: impl Fn() -> Fleet + Send + Sync + 'static) {
+        let _ = self.fleet.set(Box::new(fleet));
     }
 
-    /// The exposition that `/metrics` answers with.
+    /// What `/metrics` answers with.
     #[must_use]
     pub fn exposition(&self) -> String {
-        const DURATION: &str = "sse_operator_reconcile_duration_seconds";
-        const ERRORS: &str = "sse_operator_reconcile_errors_total";
-        const REQUESTS: &str = "sse_operator_api_requests_total";
-        const LEADER: &str = "sse_operator_leader";
-        let mut text = format!(
-            "# HELP {DURATION} Duration of the reconciliations of SseGateways.\n# TYPE {DURATION} histogram\n"
-        );
-        let mut count = 0;
-        let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
-        for (bound, bucket) in bounds.zip(&self.buckets) {
-            count += bucket.load(Relaxed);
-            line(&mut text, format_args!("{DURATION}_bucket{{le=\"{bound}\"}} {count}"));
-        }
-        let seconds = Duration::from_micros(self.micros.load(Relaxed)).as_secs_f64();
-        line(&mut text, format_args!("{DURATION}_sum {seconds}"));
-        line(&mut text, format_args!("{DURATION}_count {count}"));
-        line(&mut text, format_args!("# HELP {ERRORS} Reconciliations of SseGateways that failed."));
-        line(&mut text, format_args!("# TYPE {ERRORS} counter"));
-        line(&mut text, format_args!("{ERRORS} {}", self.errors.load(Relaxed)));
-        line(&mut text, format_args!("# HELP {REQUESTS} Requests to the API server."));
-        line(&mut text, format_args!("# TYPE {REQUESTS} counter"));
-        for ((_, verb), count) in Verb::ALL.iter().zip(&self.requests) {
-            line(&mut text, format_args!("{REQUESTS}{{verb=\"{verb}\"}} {}", count.load(Relaxed)));
-        }
-        line(&mut text, format_args!("# HELP {LEADER} Whether this operator holds the Lease and works."));
-        line(&mut text, format_args!("# TYPE {LEADER} gauge"));
-        line(&mut text, format_args!("{LEADER} {}", u8::from(self.leads.load(Relaxed))));
+        let leads = self.tenure.holds();
+        let fleet = self.fleet.get().filter(|_| leads).map(|fleet| fleet()).unwrap_or_default();
+        self.gauges.set(leads, fleet);
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
         text
     }
 }
 
-fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
-    // Writing to a String does not fail.
-    let _ = writeln!(text, "{line}");
+impl Gauges {
+    fn registered(r: &mut Registry) -> Self {
+        let gateways = Family::<Label, Gauge>::default();
+        r.register("gateways", "SseGateways, by their condition Ready", gateways.clone());
+        let ready = gateways.get_or_create_owned(&[("ready", "true")]);
+        let unready = gateways.get_or_create_owned(&[("ready", "false")]);
+        let gauges = Self { ready, unready, ..Self::default() };
+        r.register("leader", "Whether this operator holds the Lease and works", gauges.leader.clone());
+        r.register("rollouts", "SseGateways whose pods are replaced", gauges.rollouts.clone());
+        let help = "SseGateways whose pods are to be replaced after those of others";
+        r.register("rollouts_waiting", help, gauges.waiting.clone());
+        gauges
+    }
+
+    fn set(&self, leads: bool, fleet: Fleet) {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.leader.set(leads.into());
+        self.ready.set(count(fleet.ready));
+        self.unready.set(count(fleet.unready));
+        self.rollouts.set(count(fleet.rolling));
+        self.waiting.set(count(fleet.waiting));
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reconciliations_are_counted_by_duration_and_outcome() {
-        let metrics = Metrics::default();
-        metrics.reconciled(Duration::from_millis(5), true);
-        metrics.reconciled(Duration::from_millis(300), false);
-        metrics.reconciled(Duration::from_mins(1), true);
-        assert!(metrics.exposition().ends_with("sse_operator_leader 0\n"));
-        metrics.leads();
-        let text = metrics.exposition();
-        for line in [
-            "# TYPE sse_operator_reconcile_duration_seconds histogram",
-            "sse_operator_reconcile_duration_seconds_bucket{le=\"0.005\"} 1",
-            "sse_operator_reconcile_duration_seconds_bucket{le=\"0.25\"} 1",
-            "sse_operator_reconcile_duration_seconds_bucket{le=\"0.5\"} 2",
-            "sse_operator_reconcile_duration_seconds_bucket{le=\"1\"} 2",
-            "sse_operator_reconcile_duration_seconds_bucket{le=\"+Inf\"} 3",
-            "sse_operator_reconcile_duration_seconds_sum 60.305",
-            "sse_operator_reconcile_duration_seconds_count 3",
-            "sse_operator_reconcile_errors_total 1",
-            "sse_operator_api_requests_total{verb=\"read\"} 0",
-            "sse_operator_leader 1",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line} not in:\n{text}");
-        }
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(Arc::default())
     }
 }
+
+#[cfg(test)]
+mod tests;

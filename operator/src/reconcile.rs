@@ -26,7 +26,7 @@ use crate::cache::Cache;
 use crate::changes::Changes;
 use crate::controller::Watched;
 use crate::memory::{Applied, Key, Memory, Occasion, jittered};
-use crate::metrics::Metrics;
+use crate::metrics::{Failing, Metrics};
 use crate::plan::{self, Settings};
 use crate::probe::Prober;
 use crate::rollouts::{Cause, Rollouts};
@@ -100,6 +100,22 @@ impl Error {
         )
     }
 
+    /// What it is counted as. One that comes too early was counted when it happened.
+    const fn counted(&self) -> Option<Failing> {
+        Some(match self {
+            Self::InvalidSpec(_) | Self::Plan(_) => Failing::InvalidSpec,
+            Self::Apply { source: apply::Error::NotOurs { .. }, .. } => Failing::ObjectNotOurs,
+            Self::Apply { source: apply::Error::MissingApi { .. }, .. } => Failing::MissingApi,
+            Self::Apply { source: apply::Error::Api { .. } | apply::Error::Discovery { .. }, .. } => {
+                Failing::Apply
+            }
+            Self::Observe { .. } => Failing::Observe,
+            Self::Status(_) => Failing::Status,
+            Self::Deadline => Failing::Deadline,
+            Self::TooEarly { .. } => return None,
+        })
+    }
+
     fn failure(&self) -> Failure {
         Failure { reason: self.reason(), message: notice::chain(self) }
     }
@@ -124,8 +140,15 @@ pub async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Ac
         }
     });
     let result = timeout(DEADLINE, look).await.unwrap_or(Err(Error::Deadline));
-    context.metrics.reconciled(started.elapsed(), result.is_ok());
+    context.metrics.reconciled(started.elapsed());
+    count(result.as_ref().err(), &context);
     result
+}
+
+fn count(error: Option<&Error>, context: &Context) {
+    if let Some(failing) = error.and_then(Error::counted) {
+        context.metrics.failed(failing);
+    }
 }
 
 /// When a failed look is tried again: not later than the pods are asked again.
@@ -179,7 +202,9 @@ async fn look(gateway: &SseGateway, context: &Context) -> Result<Action, Error> 
     match error {
         Some(Error::TooEarly { left, .. }) => Ok(Action::requeue(left.min(pause))),
         Some(error) if !error.is_final() => Err(error),
-        _ => {
+        error => {
+            // Nothing to try again, but no success either.
+            count(error.as_ref(), context);
             context.memory.succeeded(&owner.key());
             Ok(Action::requeue(pause))
         }
@@ -317,6 +342,7 @@ async fn refuse(invalid: &InvalidObject, context: &Context) -> Result<Action, Er
     let previous = serde_json::from_value::<SseGatewayStatus>(object.data["status"].clone()).ok();
     let failure =
         Failure { reason: "InvalidSpec", message: wrong_field(&object.data["spec"], &invalid.error) };
+    context.metrics.failed(Failing::InvalidSpec);
     let next = status::refuse(previous.as_ref(), meta.generation, &failure, Timestamp::now());
     if previous.as_ref() != Some(&next) && write(&key, meta.uid.as_deref(), &next, context).await? {
         warn!(

@@ -64,7 +64,7 @@ impl Verb {
 pub struct NotLeader;
 
 /// Counts requests, and refuses those that change something to an operator that is not the leader.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Gate {
     pub tenure: Arc<Tenure>,
     pub metrics: Arc<Metrics>,
@@ -78,7 +78,7 @@ impl<S> Layer<S> for Gate {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Gated<S> {
     inner: S,
     gate: Gate,

@@ -69,6 +69,15 @@ struct Admission {
     generation: Option<i64>,
 }
 
+impl Admission {
+    /// Whether the watch has yet to show what came of it.
+    fn counts(&self, key: &Key, cache: &Cache, now: Instant) -> bool {
+        let shown = cache.deployment(key).and_then(|deployment| deployment.metadata.generation);
+        let is_shown = self.generation.is_some_and(|generation| shown >= Some(generation));
+        !is_shown && now.saturating_duration_since(self.at) < UNSEEN
+    }
+}
+
 impl Rollouts {
     #[must_use]
     pub fn new(limit: usize) -> Self {
@@ -82,11 +91,7 @@ impl Rollouts {
             return false;
         }
         let mut admitted = self.lock();
-        admitted.retain(|key, admission| {
-            let shown = cache.deployment(key).and_then(|deployment| deployment.metadata.generation);
-            let is_shown = admission.generation.is_some_and(|generation| shown >= Some(generation));
-            !is_shown && now.saturating_duration_since(admission.at) < UNSEEN
-        });
+        admitted.retain(|key, admission| admission.counts(key, cache, now));
         if admitted.contains_key(key) {
             return true;
         }
@@ -99,6 +104,17 @@ impl Rollouts {
             admitted.insert(key.clone(), Admission { at: now, generation: None });
         }
         admits
+    }
+
+    /// How many gateways take a place.
+    #[must_use]
+    pub fn taken(&self, cache: &Cache, now: Instant) -> usize {
+        let mut rolling = cache.rolling();
+        let admitted = self.lock();
+        rolling.extend(
+            admitted.iter().filter(|(key, it)| it.counts(key, cache, now)).map(|(key, _)| key.clone()),
+        );
+        rolling.len()
     }
 
     /// The Deployment was changed: the watch will show it.
@@ -189,11 +205,14 @@ mod tests {
         assert!(rollouts.admit(&key("a"), &cache, now));
         assert!(rollouts.admit(&key("a"), &cache, now), "it has its place");
         assert!(!rollouts.admit(&key("b"), &cache, now), "a is about to be changed");
+        assert_eq!(rollouts.taken(&cache, now), 1);
         rollouts.changed(&key("a"), &deployment("a", 2, 0));
         assert!(!rollouts.admit(&key("b"), &cache, now), "the watch does not show it yet");
         writers.deployments.apply_watcher_event(&Event::Apply(deployment("a", 2, 1)));
         assert!(!rollouts.admit(&key("b"), &cache, now), "a rolls");
+        assert_eq!(rollouts.taken(&cache, now), 1);
         writers.deployments.apply_watcher_event(&Event::Apply(deployment("a", 2, 2)));
+        assert_eq!(rollouts.taken(&cache, now), 0);
         assert!(rollouts.admit(&key("b"), &cache, now), "a is complete");
     }
 

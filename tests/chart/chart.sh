@@ -47,6 +47,15 @@ same --set replicas=1,maxConcurrentRollouts=3
 lacks 'kind: PodDisruptionBudget'
 has 'max-concurrent-rollouts=3'
 
+lacks 'kind: PodMonitor'
+same --set 'podMonitor.enabled=true,podMonitor.labels.release=prometheus,podMonitor.labels.app\.kubernetes\.io/name=mine'
+has 'kind: PodMonitor'
+has 'port: http'
+has 'release: prometheus'
+lacks 'mine'
+refused 'podMonitor' --set podMonitor.namespace=monitoring
+refused 'enabled' --set podMonitor.enabled=maybe
+
 same --set crds.enabled=false
 lacks 'kind: CustomResourceDefinition'
 

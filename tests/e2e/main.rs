@@ -3,6 +3,7 @@
 mod apis;
 mod children;
 mod crowd;
+mod dashboard;
 mod declare;
 mod deliver;
 mod operator;

@@ -41,7 +41,7 @@ async fn ask(namespace: &Namespace, pod: &str, path: &str) -> Result<String> {
 }
 
 /// The value of a metric of an operator.
-async fn metric(namespace: &Namespace, pod: &str, name: &str) -> Result<u64> {
+pub async fn metric(namespace: &Namespace, pod: &str, name: &str) -> Result<u64> {
     let text = ask(namespace, pod, "metrics").await?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.with_context(|| format!("no {name} in {text}"))?.parse().context("a count")

@@ -56,6 +56,17 @@ fn context(stub: &Stub) -> Arc<Context> {
     })
 }
 
+/// What was counted, by reason.
+fn errors(context: &Context) -> Vec<(&'static str, u64)> {
+    let text = context.metrics.exposition();
+    let count = |reason: &str| {
+        let series = format!("sse_operator_reconcile_errors_total{{reason=\"{reason}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&series)).expect("a series");
+        line.parse().expect("a count")
+    };
+    Failing::ALL.map(|(_, name)| (name, count(name))).into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
 fn watched(patch: Value) -> Arc<Watched> {
     let mut gateway = gateway(patch);
     gateway.metadata.resource_version = Some("7".into());
@@ -105,14 +116,16 @@ async fn the_same_look_twice_writes_and_tells_once() {
         (&events[0].body["type"], &events[0].body["reason"]),
         (&json!("Warning"), &json!("ApplyFailed"))
     );
-    assert!(context.metrics.exposition().contains("sse_operator_reconcile_errors_total 2"));
+    assert_eq!(errors(&context), [("apply_failed", 2)]);
 }
 
 #[tokio::test]
 async fn a_spec_that_breaks_a_rule_changes_nothing_and_names_its_field() {
     let stub = no_pods();
     let bad = watched(json!({"stream": {"heartbeatIntervalSeconds": 1}, "nats": {"subjectPrefix": "a.b"}}));
-    reconcile(bad, context(&stub)).await.expect("no retry can help");
+    let context = context(&stub);
+    reconcile(bad, context.clone()).await.expect("no retry can help");
+    assert_eq!(errors(&context), [("invalid_spec", 1)]);
     let patches = stub.sent("PATCH");
     assert_eq!(patches.len(), 1, "the status alone");
     let message = ready(&patches[0])["message"].as_str().expect("a message");
@@ -135,7 +148,9 @@ async fn a_gateway_that_can_not_be_read_is_told_so() {
     let stub = Stub::default().with(STATUS.trim_end_matches("/status"), object.clone());
     let guard: Watched = serde_json::from_value(object).expect("a guarded object");
     assert!(guard.0.is_err());
-    reconcile(Arc::new(guard), context(&stub)).await.expect("no retry can help");
+    let context = context(&stub);
+    reconcile(Arc::new(guard), context.clone()).await.expect("no retry can help");
+    assert_eq!(errors(&context), [("invalid_spec", 1)]);
     let status = statuses(&stub).pop().expect("a status");
     assert_eq!(ready(&status)["reason"], "InvalidSpec");
     let message = ready(&status)["message"].as_str().expect("a message");
@@ -274,6 +289,7 @@ async fn a_missing_api_is_told_once_and_looked_for_again_in_a_while_or_when_it_c
         counts.push(applied());
     }
     assert_eq!(counts[0], counts[1], "what else there is was applied, and is not again");
+    assert_eq!(errors(&context), [("missing_api", 1)], "it was tried once");
     let statuses = statuses(&stub);
     assert_eq!(statuses.len(), 1);
     assert_eq!(ready(&statuses[0])["reason"], "MissingApi");

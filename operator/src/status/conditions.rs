@@ -12,7 +12,7 @@ pub const PROGRESSING: &str = "Progressing";
 pub const NATS_CONNECTED: &str = "NatsConnected";
 
 /// Reason of `Progressing` while the operator holds back its own change.
-const WAITING: &str = "WaitingForRollout";
+pub const WAITING: &str = "WaitingForRollout";
 
 /// Reasons of a gateway that is not ready though nothing is wrong.
 pub const RESTING: [&str; 2] = ["RollingOut", "ScaledToZero"];

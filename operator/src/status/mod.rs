@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use sse_crds::{SseGateway, SseGatewayStatus};
 
 use conditions::Verdict;
-pub use conditions::{READY, RESTING};
+pub use conditions::{PROGRESSING, READY, RESTING, WAITING};
 pub use rollout::Rollout;
 
 use crate::plan;
