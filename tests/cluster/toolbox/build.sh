@@ -34,6 +34,8 @@ nats-pub                | nats-clients | github.com/nats-io/nats.go/examples/nat
 nats-sub                | nats-clients | github.com/nats-io/nats.go/examples/nats-sub  |
 nats-req                | nats-clients | github.com/nats-io/nats.go/examples/nats-req  |
 otelcol                 | otelcol      | builder.yaml                                  |
+prometheus              | prometheus   | github.com/prometheus/prometheus/cmd/prometheus |
+promtool                | prometheus   | github.com/prometheus/prometheus/cmd/promtool   |
 "
 
 build() { # TOOL DIRECTORY PACKAGE LINKER-FLAGS
