@@ -14,6 +14,8 @@ pub fn plan(owner: &Owner, spec: &telemetry::PodMonitor) -> Option<DynamicObject
     metadata.labels = Some(labels);
     let data = json!({"spec": {
         "selector": {"matchLabels": selector(&owner.name)},
+        // On every series, beside the namespace and the pod: dashboards and alerts tell gateways apart by it.
+        "podTargetLabels": ["app.kubernetes.io/instance"],
         "podMetricsEndpoints": [{"port": "admin", "path": "/metrics"}],
     }});
     spec.enabled.then(|| Optional::PodMonitor.object(metadata, data))
@@ -44,6 +46,7 @@ mod tests {
         assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
         assert_eq!(monitor["metadata"]["labels"]["app.kubernetes.io/managed-by"], "sse-operator");
         assert_eq!(monitor["spec"]["selector"]["matchLabels"], json!(selector("live")));
+        assert_eq!(monitor["spec"]["podTargetLabels"], json!(["app.kubernetes.io/instance"]));
         assert_eq!(monitor["spec"]["podMetricsEndpoints"], json!([{"port": "admin", "path": "/metrics"}]));
     }
 
