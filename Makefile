@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-.PHONY: help demo demo-down dev test check fuzz build crds clean
+.PHONY: help demo demo-down dev test check fuzz build crds dashboards clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ build: ## The binaries, for development
 crds: ## Make the CRD from the types, after a change in crds/src
 	UPDATE=1 cargo test --quiet -p sse-crds --test crd
 	cp crds/ssegateways.yaml charts/sse-gateway/files/ssegateways.yaml
+
+dashboards: ## Make the chart's dashboards from their code, after a change in tests/src/dashboards
+	UPDATE=1 cargo test --quiet --locked -p sse-tests --test gateway the_dashboards_in_the_chart
 
 clean: ## Remove what was built here; the shared cache is in ~/.cache/sse-gateway
 	cargo clean

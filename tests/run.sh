@@ -14,7 +14,7 @@ cargo test --quiet --locked --workspace --exclude sse-tests
 diff crds/ssegateways.yaml charts/sse-gateway/files/ssegateways.yaml || die "the chart's CRD is another: make crds"
 
 say "the gateway as a process, with a real NATS"
-"$here/toolbox/build.sh" nats-server nats-pub otelcol >/dev/null
+"$here/toolbox/build.sh" nats-server nats-pub otelcol prometheus >/dev/null
 cargo test --quiet --locked -p sse-tests --test gateway
 
 say "chaos: one nats-server, and a cluster of three"
@@ -31,6 +31,10 @@ DEV_NATS_PORT=14222 DEV_PORT=18080 DEV_ADMIN_PORT=19090 "$tests/demo/dev.sh" --d
 say "the chart, with Helm 4 and 3"
 "$here/toolbox/build.sh" helm helm3 kubectl >/dev/null
 "$tests/chart/chart.sh"
+
+say "alerts, with Prometheus' own tool"
+"$here/toolbox/build.sh" promtool >/dev/null
+"$tests/telemetry/alerts.sh"
 
 say "operator, chart and gateway on a real cluster"
 prepared=$(FRESH=1 "$here/prepare.sh" test)

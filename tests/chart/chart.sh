@@ -71,11 +71,42 @@ has 'namespace: two'
 has 'watch-namespaces'
 lacks 'kind: ClusterRoleBinding'
 
+lacks 'kind: PrometheusRule'
+lacks 'dashboard'
+
+same --set dashboards.enabled=true
+[[ $(grep -c '^  sse-gateway-.*\.json: |$' "$work/helm") == 3 ]] || die "the chart does not render three dashboards"
+ok
+has 'grafana_dashboard: "1"'
+has 'name: trial-sse-gateway-dashboard-overview'
+for board in overview gateway operator; do
+  # What Grafana's sidecar writes to a file is the dashboard, as it is.
+  sed -n "/^  sse-gateway-$board\.json: |\$/,/^---/s/^    //p" "$work/helm" |
+    diff -B - "$chart/files/dashboards/$board.json" || die "the dashboard $board is another when rendered"
+  ok
+done
+same --set dashboards.enabled=true,dashboards.namespace=monitoring --set dashboards.annotations.folder=SSE,dashboards.labels.grafana=yes
+has 'namespace: monitoring'
+has 'folder: SSE'
+
+same --set alerts.enabled=true,alerts.labels.release=prometheus
+has 'kind: PrometheusRule'
+has 'release: prometheus'
+has 'runbook_url: docs/runbooks/SseGatewayNatsAway.md'
+# Rendered, they are the rules that were tested.
+sed -n '/^kind: PrometheusRule/,/^---/p' "$work/helm" | sed -n '/^  # Alerts on/,$s/^  //p' |
+  diff -B - "$chart/files/alerts.yaml" || die "the alerts are others when rendered"
+ok
+same --set alerts.enabled=true,alerts.runbookUrl=https://docs.example.com/runbooks/
+has 'runbook_url: https://docs.example.com/runbooks/SseOperatorNoLeader.md'
+lacks 'docs/runbooks'
+
 same --set global.anything=goes
 refused 'nats.auth.insecure' --set nats.enabled=true
 refused 'exclude each other' --set nats.enabled=true,nats.auth.existingSecret=a,nats.auth.insecure=true
 refused 'replicas' --set nats.replicas=3
 refused 'replicas' --set replicas=0
+refused 'runbookUrl' --set alerts.enabled=true,alerts.runbookUrl=
 refused 'maxConcurrentRollouts' --set maxConcurrentRollouts=0
 refused 'typo' --set typo=1
 

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod cluster;
 pub mod collector;
+pub mod dashboards;
 pub mod h2;
 pub mod issuer;
 pub mod jwt;
@@ -14,6 +15,7 @@ pub mod nsc;
 pub mod outside;
 pub mod proc;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod publisher;
 pub mod raw;
