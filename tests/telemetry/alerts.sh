@@ -20,7 +20,9 @@ for alert in "${alerts[@]}"; do
   grep -q "^# $alert$" "$runbooks/$alert.md" || die "$alert has no runbook"
   # Both outcomes: a time at which it fires, and one at which it does not.
   outcomes=$(grep -A 2 "alertname=\"$alert\"" "$cases" | grep exp_samples || true)
-  grep -q 'value: ' <<<"$outcomes" && grep -qF '[]' <<<"$outcomes" || die "$alert is not tested"
+  for outcome in 'value: ' '[]'; do
+    grep -qF -- "$outcome" <<<"$outcomes" || die "no test of $alert has '$outcome'"
+  done
 done
 for runbook in "$runbooks"/*.md; do
   name=$(basename "$runbook" .md)

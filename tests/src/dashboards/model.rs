@@ -174,7 +174,7 @@ impl Panel {
 
 fn source(name: &str, label: &str, kind: &str) -> Value {
     json!({"name": name, "label": label, "type": "datasource", "query": kind, "regex": "", "hide": 0,
-        "multi": false, "includeAll": false, "refresh": 1, "options": [], "current": {}})
+        "multi": false, "includeAll": false, "refresh": 1, "options": []})
 }
 
 /// A variable of the values that a label has.
@@ -183,7 +183,6 @@ fn label(name: &str, title: &str, definition: &str, several: bool) -> Value {
         "name": name, "label": title, "type": "query", "datasource": prometheus(), "definition": definition,
         "query": {"qryType": 1, "query": definition, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
         "refresh": 2, "regex": "", "sort": 1, "hide": 0, "multi": several, "includeAll": several, "options": [],
-        "current": {},
     });
     if several {
         variable["allValue"] = json!(".*");
