@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
 use sse_crds::SseGateway;
-use sse_tests::cluster::{Namespace, SYSTEM, alone_in_namespace, apply, manifest};
+use sse_tests::cluster::{Namespace, SYSTEM, alone_in_namespace, apply, manifest, prefix};
 use sse_tests::eventually;
 
 use crate::operator::{leader, metric, operators, operators_ready, taken_over};
@@ -66,7 +66,8 @@ async fn the_operators_count_what_there_is_and_what_fails_and_one_of_them_leads(
         let errors = metric(namespace, &old, NOT_OURS).await?;
         let looks = metric(namespace, &old, LOOKS).await?;
 
-        let unready = json!({"replicas": 1, "auth": {"issuers": [{"issuer": "https://late.test",
+        let prefix = format!("{}_late", prefix(&namespace.name));
+        let unready = json!({"replicas": 1, "nats": {"subjectPrefix": prefix}, "auth": {"issuers": [{"issuer": "https://late.test",
             "algorithms": ["HS256"], "keySecretRef": {"name": "late", "key": "key"}}]}});
         apply(&manifest(&namespace.name, "late", unready)).await?;
         namespace.gateway("live", json!({"replicas": 1})).await?;
