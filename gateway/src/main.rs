@@ -141,13 +141,12 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         .await
         .with_context(|| format!("--admin-listen {}", args.admin_listen))?;
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let drain = CancellationToken::new();
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();
     let streams = TaskTracker::new();
 
     let metrics = telemetry.metrics.clone();
-    let context = context(&config, &drain, telemetry);
+    let context = context(&config, telemetry);
     let limits = Limits::new(config.spec.limits.max_connections_per_user, files);
     let unready = CancellationToken::new();
     let dead = DeadLetters::new(config.spec.nats.subject_prefix.clone(), metrics.refused());
@@ -202,7 +201,7 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
     let window = Duration::from_secs(config.spec.drain.window_seconds.into());
     info!(streams = streams.len(), ?window, "Draining; a second signal ends at once.");
     tokio::select! {
-        () = wind_down(&unready, &drain, &streams, window) => {}
+        () = wind_down(&unready, &context, &streams, window) => {}
         _ = signals.0.recv() => warn!("Ended at once."),
         _ = signals.1.recv() => warn!("Ended at once."),
     }
@@ -223,7 +222,7 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
 /// every stream at its own time within the window.
 async fn wind_down(
     unready: &CancellationToken,
-    drain: &CancellationToken,
+    context: &connection::Context,
     streams: &TaskTracker,
     window: Duration,
 ) {
@@ -231,17 +230,13 @@ async fn wind_down(
     if !window.is_zero() {
         sleep(ENDPOINT_GRACE).await;
     }
-    drain.cancel();
+    context.drain();
     if !drained(streams, window + LAST_CALL).await {
         warn!(streams = streams.len(), "Some streams did not end in the window.");
     }
 }
 
-fn context(
-    config: &Config,
-    drain: &CancellationToken,
-    telemetry: Arc<Telemetry>,
-) -> Arc<connection::Context> {
+fn context(config: &Config, telemetry: Arc<Telemetry>) -> Arc<connection::Context> {
     let spec = &config.spec;
     let prefix = spec.nats.subject_prefix.clone();
     let rules = Rules {
@@ -260,10 +255,11 @@ fn context(
         hub: Hub::new(rules, usize::try_from(most_topics).unwrap_or(usize::MAX)),
         telemetry,
         status: Arc::new(Status::default()),
-        drain: drain.clone(),
+        drain: CancellationToken::new(),
         drain_window: Duration::from_secs(spec.drain.window_seconds.into()),
         ids: spec.replay.enabled,
         heartbeat: Duration::from_secs(spec.stream.heartbeat_interval_seconds.into()),
+        write_deadline: Duration::from_secs(spec.limits.write_timeout_seconds.into()),
         max_replay: spec.replay.max_replay_events.into(),
         per_subject: spec.nats.stream.max_messages_per_subject.map(u64::from),
         retry_ms: spec.stream.retry_ms.unwrap_or(1000),

@@ -10,19 +10,72 @@ use bytes::Bytes;
 use crate::cursor::Cursor;
 
 /// One or more whole blocks or comments, ready for the socket.
+///
+/// It lies in memory as a chunk of HTTP/1.1 (RFC 9112, section 7.1), so that neither form is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame(Bytes);
+pub struct Frame {
+    chunk: Bytes,
+    /// Bytes of the chunk's size and its line end.
+    size_line: usize,
+}
+
+/// What ends the size of a chunk, and its data.
+const LINE_END: &[u8] = b"\r\n";
+/// Room for the size of a chunk, in hex digits, and its line end.
+const SIZE_LINE: usize = 10;
 
 impl Frame {
     /// The bytes to write.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
-        self.0
+        self.chunk.slice(self.size_line..self.chunk.len() - LINE_END.len())
     }
 
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.chunk[self.size_line..self.chunk.len() - LINE_END.len()]
+    }
+
+    /// The bytes to write; they are not copied.
+    #[must_use]
+    pub fn clone_bytes(&self) -> Bytes {
+        self.clone().into_bytes()
+    }
+
+    /// The bytes to write as a chunk of HTTP/1.1.
+    #[must_use]
+    pub const fn chunk(&self) -> &Bytes {
+        &self.chunk
+    }
+
+    /// Several as one.
+    #[must_use]
+    pub fn join(frames: &[Self]) -> Self {
+        Self::build(frames.iter().map(|frame| frame.as_bytes().len()).sum(), |out| {
+            frames.iter().for_each(|frame| out.extend_from_slice(frame.as_bytes()));
+        })
+    }
+
+    /// Lets `write` append at most about `capacity` bytes.
+    fn build(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        // With some to spare the buffer is never full, so that `Bytes` counts its owners from the start.
+        let mut out = Vec::with_capacity(SIZE_LINE + capacity + LINE_END.len() + 1);
+        out.resize(SIZE_LINE, 0);
+        write(&mut out);
+        let mut size = out.len() - SIZE_LINE;
+        out.extend_from_slice(LINE_END);
+        let mut at = SIZE_LINE - LINE_END.len();
+        out[at..SIZE_LINE].copy_from_slice(LINE_END);
+        // Eight digits are 4 GiB: more than any event is.
+        while at > 0 {
+            at -= 1;
+            out[at] = b"0123456789abcdef"[size % 16];
+            size /= 16;
+            if size == 0 {
+                break;
+            }
+        }
+        Self { chunk: Bytes::from(out).slice(at..), size_line: SIZE_LINE - at }
     }
 }
 
@@ -56,49 +109,48 @@ impl Block<'_> {
     #[must_use]
     pub fn encode(&self) -> Frame {
         let lines = 1 + self.data.bytes().filter(|b| matches!(b, b'\r' | b'\n')).count();
-        // Id (38), retry (18), the name of `event` (8) and the last line end are 65 bytes at most. With
-        // some to spare the buffer is never full, so that `Bytes` counts its owners from the start.
-        let fixed = 72 + self.event.map_or(0, |e| e.0.len());
-        let mut out = Vec::with_capacity(fixed + self.data.len() + lines * "data: \n".len());
-        if let Some(id) = self.id {
-            write_display(&mut out, format_args!("id: {id}\n"));
-        }
-        if let Some(Field(event)) = self.event {
-            line(&mut out, b"event: ", event.as_bytes());
-        }
-        if let Some(ms) = self.retry {
-            write_display(&mut out, format_args!("retry: {ms}\n"));
-        }
-        for data in split_lines(self.data) {
-            line(&mut out, b"data: ", data.as_bytes());
-        }
-        out.push(b'\n');
-        Frame(out.into())
+        // Id (38), retry (18), the name of `event` (8) and the last line end are 65 bytes at most.
+        let fixed = 65 + self.event.map_or(0, |e| e.0.len());
+        Frame::build(fixed + self.data.len() + lines * "data: \n".len(), |out| {
+            if let Some(id) = self.id {
+                write_display(out, format_args!("id: {id}\n"));
+            }
+            if let Some(Field(event)) = self.event {
+                line(out, b"event: ", event.as_bytes());
+            }
+            if let Some(ms) = self.retry {
+                write_display(out, format_args!("retry: {ms}\n"));
+            }
+            for data in split_lines(self.data) {
+                line(out, b"data: ", data.as_bytes());
+            }
+            out.push(b'\n');
+        })
     }
 }
 
 /// The first bytes of every stream.
 #[must_use]
 pub fn connected() -> Frame {
-    Frame(Bytes::from_static(b":connected\n\n"))
+    Frame { chunk: Bytes::from_static(b"c\r\n:connected\n\n\r\n"), size_line: 3 }
 }
 
 /// A heartbeat that parsers skip.
 #[must_use]
 pub fn heartbeat() -> Frame {
-    Frame(Bytes::from_static(b":heartbeat\n\n"))
+    Frame { chunk: Bytes::from_static(b"c\r\n:heartbeat\n\n\r\n"), size_line: 3 }
 }
 
 /// Moves the client's cursor, silently: the block dispatches nothing.
 #[must_use]
 pub fn position(cursor: Cursor) -> Frame {
-    Frame(format!("id: {cursor}\n\n").into())
+    Frame::build(40, |out| write_display(out, format_args!("id: {cursor}\n\n")))
 }
 
 /// Tells the client how long to wait before it reconnects, in milliseconds.
 #[must_use]
 pub fn retry(ms: u32) -> Frame {
-    Frame(format!("retry: {ms}\n\n").into())
+    Frame::build(20, |out| write_display(out, format_args!("retry: {ms}\n\n")))
 }
 
 /// Why what a client missed can not be told.

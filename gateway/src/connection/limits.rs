@@ -74,6 +74,14 @@ impl Limits {
     }
 }
 
+impl Slot {
+    /// Tenant of the one whose it is.
+    #[must_use]
+    pub const fn tenant(&self) -> &Token {
+        &self.user.0
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut counts = self.limits.counts.lock().unwrap_or_else(PoisonError::into_inner);

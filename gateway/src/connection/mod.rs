@@ -1,22 +1,22 @@
 //! The life of a stream, from its registration in the hub to its one end.
 //!
-//! A loop over what the outbox says: write what waits, fetch what was missed, or wait for the hub, a
-//! heartbeat, a deadline or the client's leave. Everything that is written goes through one place
-//! with a deadline, so a client that accepts nothing is let go of, whatever was being written.
+//! A stream waits for the hub, a heartbeat, a deadline or the client's leave, and while it waits it is
+//! small: thousands do. What it then does (write what waits, fetch what was missed, wait for room) is made
+//! for the occasion. Everything is written into one [`line`] with a deadline, so a client that accepts
+//! nothing is let go of, whatever was being written.
 
+pub mod body;
 pub mod limits;
+pub mod line;
 pub mod outbox;
 mod replay;
-pub mod sink;
+mod writer;
 
-use std::future::pending;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use sse_crds::delivery::HeartbeatMode;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cursor::Cursor;
@@ -26,8 +26,9 @@ use crate::nats::log::Log;
 use crate::nats::status::Status;
 use crate::telemetry::Telemetry;
 use crate::wire::{self, Block, Field, Frame, Reset};
-use outbox::{Item, Next};
-use sink::{Chunk, Events, Sink, WriteError};
+use line::Gone;
+use outbox::{Item, Next, Outbox, Room};
+use writer::Writer;
 
 /// Bytes that frames which are ready share in one write.
 const WRITE: usize = 16 * 1024;
@@ -81,10 +82,12 @@ pub struct Context {
     pub log: Arc<Log>,
     pub telemetry: Arc<Telemetry>,
     pub status: Arc<Status>,
-    /// Cancelled when the pod begins to let go of its streams.
+    /// Cancelled when the pod begins to let go of its streams; see [`Context::drain`].
     pub drain: CancellationToken,
     pub drain_window: Duration,
     pub heartbeat: Duration,
+    /// How long a client may accept nothing.
+    pub write_deadline: Duration,
     /// Whether clients are told their place in the log: without a log there is none.
     pub ids: bool,
     /// Most events that a client which comes back is replayed.
@@ -95,25 +98,24 @@ pub struct Context {
     pub retry_ms: u32,
 }
 
-/// An open stream.
+impl Context {
+    /// Begins to let go of the streams.
+    pub fn drain(&self) {
+        self.drain.cancel();
+        self.hub.nudge();
+    }
+}
+
+/// A stream.
 pub struct Connection {
     pub context: Arc<Context>,
     pub registration: Registration,
-    pub sink: Sink,
-    /// Everything up to here was written, or is not for this client.
-    pub position: Cursor,
     pub heartbeat_mode: HeartbeatMode,
-    /// When the stream must end: its longest life, or its credential's.
-    pub ends_at: Option<Instant>,
-}
-
-/// What the loop keeps between its rounds.
-struct Pace {
-    last_write: Instant,
-    told: Cursor,
-    told_at: Instant,
+    /// When the stream must end, and why: its longest life, or its credential's; later a drain.
     ends: Option<(Instant, End)>,
     draining: bool,
+    /// How long the client may accept nothing.
+    deadline: Duration,
     /// Events replayed so far, until the stream is live for the first time.
     replayed: Option<u64>,
     /// Whether the log was asked, since the stream was live, what a limit per subject took from it.
@@ -122,113 +124,155 @@ struct Pace {
 }
 
 impl Connection {
-    /// Runs the stream to its end. The head and the first bytes were written before.
-    pub async fn run(mut self) -> End {
-        let now = Instant::now();
-        let mut pace = Pace {
-            last_write: now,
-            told: self.position,
-            told_at: now,
-            ends: self.ends_at.map(|at| (at, End::Lifetime)),
+    /// `ends_at`: when the stream must end, its longest life or its credential's.
+    #[must_use]
+    pub fn new(
+        context: Arc<Context>,
+        registration: Registration,
+        heartbeat_mode: HeartbeatMode,
+        ends_at: Option<Instant>,
+    ) -> Self {
+        let deadline = context.write_deadline;
+        Self {
+            context,
+            registration,
+            heartbeat_mode,
+            ends: ends_at.map(|at| (at, End::Lifetime)),
             draining: false,
+            deadline,
             replayed: Some(0),
             asked_limits: false,
             ahead_since: None,
-        };
+        }
+    }
+
+    /// Runs the stream, whose outbox has its line, until it is to end.
+    pub async fn run(&mut self) -> End {
         loop {
-            if let Err(end) = self.round(&mut pace).await {
+            // On the heap while it lasts: most of the time there is nothing to do.
+            let done = match Box::pin(self.work()).await {
+                Ok(()) => self.wait().await,
+                end => end,
+            };
+            if let Err(end) = done {
                 return end;
             }
         }
     }
 
-    async fn round(&mut self, pace: &mut Pace) -> Result<(), End> {
-        self.tick(pace).await?;
-        // Read before the queue is looked at: what is in neither is not for this client.
-        let head = self.context.hub.head();
-        match self.registration.outbox.next() {
-            Next::Write(items) => self.write_items(pace, items).await,
-            Next::Fetch(after) => self.fetch(pace, after).await,
-            Next::End(end) => Err(end),
-            Next::Ping => self.beat(pace).await,
-            Next::Wait => {
-                self.position.sequence = self.position.sequence.max(head);
-                pace.replayed = None;
-                self.wait(pace).await
+    /// Lets what was written go out, for as long as it may take, when the stream has ended for a reason of ours.
+    pub async fn finish(outbox: &Outbox, end: End, deadline: Duration) {
+        if matches!(end, End::Client | End::WriteTimeout) || timeout(deadline, outbox.ending()).await.is_err()
+        {
+            outbox.writer(Writer::cut);
+        }
+    }
+
+    /// How long the last bytes may take.
+    #[must_use]
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    fn outbox(&self) -> &Outbox {
+        &self.registration.outbox
+    }
+
+    /// Does what there is to do, until there is nothing.
+    async fn work(&mut self) -> Result<(), End> {
+        loop {
+            self.tick().await?;
+            if self.outbox().writer(|writer| writer.is_held_up()) {
+                self.room().await?;
+            }
+            // Read before the queue is looked at: what is in neither is not for this client.
+            let head = self.context.hub.head();
+            match self.outbox().next(head) {
+                Next::Write(items) => self.write_items(items).await?,
+                Next::Fetch(after) => self.fetch(after).await?,
+                Next::End(end) => return Err(end),
+                Next::Ping => self.beat().await?,
+                Next::Wait => {
+                    self.replayed = None;
+                    return Ok(());
+                }
             }
         }
     }
 
-    async fn wait(&mut self, pace: &mut Pace) -> Result<(), End> {
-        let due = self.next_due(pace);
-        tokio::select! {
-            () = self.registration.outbox.woken() => Ok(()),
+    async fn wait(&mut self) -> Result<(), End> {
+        let due = self.next_due();
+        let waited = tokio::select! {
+            biased;
+            woken = self.registration.outbox.woken() => woken,
             () = sleep_until(due) => Ok(()),
-            () = self.sink.closed() => Err(End::Client),
-            () = self.context.drain.cancelled(), if !pace.draining => Ok(()),
-        }
+        };
+        self.outbox().claim();
+        Ok(waited?)
     }
 
     /// Waits a moment for the log or the feed, without missing a deadline.
-    async fn pause(&mut self, pace: &Pace) -> Result<(), End> {
-        let due = self.next_due(pace).min(Instant::now() + AGAIN);
+    async fn pause(&mut self) -> Result<(), End> {
+        let due = self.next_due().min(Instant::now() + AGAIN);
         tokio::select! {
             () = sleep_until(due) => Ok(()),
-            () = self.sink.closed() => Err(End::Client),
+            gone = self.registration.outbox.gone() => Err(gone.into()),
         }
     }
 
-    fn next_due(&self, pace: &Pace) -> Instant {
-        let heartbeat = pace.last_write + self.context.heartbeat;
-        let told = pace.told_at + self.context.status.cursor_interval();
+    fn next_due(&self) -> Instant {
+        let times = self.outbox().writer(|writer| writer.times());
+        let heartbeat = times.written + self.context.heartbeat;
+        let told = times.told + self.context.status.cursor_interval();
         let due = heartbeat.min(told);
-        pace.ends.map_or(due, |(at, _)| due.min(at))
+        self.ends.map_or(due, |(at, _)| due.min(at))
     }
 
     /// Does what the clock asks for: the end, a heartbeat, a word about the position.
-    async fn tick(&mut self, pace: &mut Pace) -> Result<(), End> {
+    async fn tick(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        if self.context.drain.is_cancelled() && !pace.draining {
-            self.drain(pace);
-        }
-        if let Some((at, end)) = pace.ends
+        self.notice_drain();
+        if let Some((at, end)) = self.ends
             && now >= at
         {
             if end == End::Drain {
-                self.sink.hurry(LAST_WORD);
+                self.deadline = self.deadline.min(LAST_WORD);
                 let retry = jitter(self.context.retry_ms);
-                self.write(pace, wire::retry(retry).into_bytes()).await?;
+                self.write(&[wire::retry(retry)]).await?;
             }
             return Err(end);
         }
-        if now >= pace.last_write + self.context.heartbeat {
-            self.beat(pace).await?;
+        let times = self.outbox().writer(|writer| writer.times());
+        if now >= times.written + self.context.heartbeat {
+            self.beat().await?;
         }
-        if now >= pace.told_at + self.context.status.cursor_interval() {
-            pace.told_at = now;
-            if pace.told != self.position && self.context.ids {
-                pace.told = self.position;
-                self.write(pace, wire::position(self.position).into_bytes()).await?;
-            }
+        if now >= times.told + self.context.status.cursor_interval()
+            && let Some(position) = self.outbox().writer(Writer::untold)
+            && self.context.ids
+        {
+            self.write(&[wire::position(position)]).await?;
         }
         Ok(())
     }
 
-    async fn beat(&mut self, pace: &mut Pace) -> Result<(), End> {
+    async fn beat(&mut self) -> Result<(), End> {
         let frame = self.heartbeat();
+        self.write(&[frame]).await?;
         if self.heartbeat_mode == HeartbeatMode::Event {
-            pace.told = self.position;
-            pace.told_at = Instant::now();
+            self.outbox().writer(|writer| writer.wrote(true));
         }
-        self.write(pace, frame.into_bytes()).await
+        Ok(())
     }
 
-    /// Chooses when within the window this stream ends.
-    fn drain(&self, pace: &mut Pace) {
-        pace.draining = true;
+    /// Chooses when within the window this stream ends, if the pod drains.
+    fn notice_drain(&mut self) {
+        if self.draining || !self.context.drain.is_cancelled() {
+            return;
+        }
+        self.draining = true;
         let at = Instant::now() + self.context.drain_window.mul_f64(rand::random::<f64>());
-        if pace.ends.is_none_or(|(end, _)| at < end) {
-            pace.ends = Some((at, End::Drain));
+        if self.ends.is_none_or(|(end, _)| at < end) {
+            self.ends = Some((at, End::Drain));
         }
     }
 
@@ -237,49 +281,45 @@ impl Connection {
             HeartbeatMode::Comment => wire::heartbeat(),
             HeartbeatMode::Event => {
                 let data = format!(r#"{{"type":"heartbeat","timestamp":"{:.3}"}}"#, jiff::Timestamp::now());
-                let id = self.context.ids.then_some(self.position);
+                let id = self.context.ids.then(|| self.outbox().writer(|writer| writer.position()));
                 Block { id, event: Field::new("heartbeat"), retry: None, data: &data }.encode()
             }
         }
     }
 
-    async fn write_items(&mut self, pace: &mut Pace, items: Vec<Item>) -> Result<(), End> {
+    async fn write_items(&mut self, items: Vec<Item>) -> Result<(), End> {
         let mut events = Vec::with_capacity(items.len());
         for item in items {
             match item {
                 Item::Event(delivery) => events.push(delivery),
                 Item::Reset(reason, position) => {
-                    self.write_events(pace, &events).await?;
+                    self.write_events(&events).await?;
                     events.clear();
-                    self.tell_reset(pace, reason, position).await?;
+                    self.tell_reset(reason, position).await?;
                 }
                 Item::Gap(reason) => {
-                    self.write_events(pace, &events).await?;
+                    self.write_events(&events).await?;
                     events.clear();
-                    self.tell_gap(pace, reason).await?;
+                    self.tell_gap(reason).await?;
                 }
             }
         }
-        self.write_events(pace, &events).await
+        self.write_events(&events).await
     }
 
-    async fn tell_gap(&mut self, pace: &mut Pace, reason: Reset) -> Result<(), End> {
+    async fn tell_gap(&mut self, reason: Reset) -> Result<(), End> {
         self.context.telemetry.metrics.resets.inc(reason.as_str());
-        self.write(pace, wire::reset(reason).into_bytes()).await
+        self.write(&[wire::reset(reason)]).await
     }
 
-    /// The gap is told before the new position: who reads only the first half keeps the old cursor.
-    async fn tell_reset(&mut self, pace: &mut Pace, reason: Reset, position: Cursor) -> Result<(), End> {
+    async fn tell_reset(&mut self, reason: Reset, position: Cursor) -> Result<(), End> {
         self.context.telemetry.metrics.resets.inc(reason.as_str());
-        let frames = [wire::reset(reason), wire::position(position)];
-        self.write(pace, join(&frames[..if self.context.ids { 2 } else { 1 }])).await?;
-        self.position = position;
-        pace.told = position;
-        pace.told_at = Instant::now();
-        Ok(())
+        self.room().await?;
+        let ids = self.context.ids;
+        Ok(self.outbox().writer(|writer| writer.reset(reason, position, ids))?)
     }
 
-    async fn write_events(&mut self, pace: &mut Pace, events: &[Arc<Delivery>]) -> Result<(), End> {
+    async fn write_events(&mut self, events: &[Arc<Delivery>]) -> Result<(), End> {
         let mut rest = events;
         while !rest.is_empty() {
             let mut size = 0;
@@ -291,15 +331,9 @@ impl Connection {
             // Nothing comes after an event that completes the stream.
             let complete = rest[..count].iter().position(|delivery| delivery.complete);
             let (now, later) = rest.split_at(complete.map_or(count, |at| at + 1));
-            let frames: Vec<Frame> = now.iter().map(|delivery| delivery.frame.clone()).collect();
-            self.room(pace).await?;
-            let events = Events { events: now.into(), replayed: pace.replayed.is_some() };
-            self.put(pace, Chunk { bytes: join(&frames), events: Some(events) })?;
-            if let Some(last) = now.last() {
-                self.position.sequence = last.sequence;
-                pace.told = self.position;
-                pace.told_at = Instant::now();
-            }
+            self.room().await?;
+            let replayed = self.replayed.is_some();
+            self.outbox().writer(|writer| writer.events(now, replayed))?;
             if complete.is_some() {
                 return Err(End::Complete);
             }
@@ -308,65 +342,48 @@ impl Connection {
         Ok(())
     }
 
-    async fn write(&mut self, pace: &mut Pace, bytes: Bytes) -> Result<(), End> {
-        self.room(pace).await?;
-        self.put(pace, bytes.into())
+    async fn write(&mut self, frames: &[Frame]) -> Result<(), End> {
+        self.room().await?;
+        Ok(self.outbox().writer(|writer| writer.frames(frames))?)
     }
 
-    fn put(&self, pace: &mut Pace, chunk: Chunk) -> Result<(), End> {
-        self.sink.put(chunk)?;
-        pace.last_write = Instant::now();
-        Ok(())
-    }
-
-    /// Waits until the client has taken enough of what was written before. The end of the stream does
-    /// not wait for that: it cuts a client that is too far behind.
-    async fn room(&mut self, pace: &mut Pace) -> Result<(), End> {
-        // Once: what wakes the loop must not put off the deadline.
-        let mut room = pin!(self.sink.ready());
+    /// Waits until the client has taken what was written before. One that takes little at a time is slow, one
+    /// that takes nothing is stalled. The end of the stream does not wait for either: it cuts a client that is
+    /// too far behind.
+    async fn room(&mut self) -> Result<(), End> {
+        let begun = Instant::now();
         loop {
-            let ends = pace.ends;
-            let late = async {
-                let Some((at, end)) = ends else { return pending().await };
-                sleep_until(at.max(pace.last_write) + LAST_WORD).await;
-                end
-            };
-            tokio::select! {
+            self.notice_drain();
+            let times = self.outbox().writer(|writer| writer.times());
+            let stalled = (times.accepted.max(begun) + self.deadline, End::WriteTimeout);
+            let late = self.ends.map(|(at, end)| (at.max(times.written) + LAST_WORD, end));
+            let (at, end) = late.filter(|late| late.0 < stalled.0).unwrap_or(stalled);
+            let ended = tokio::select! {
                 biased;
-                room = room.as_mut() => return Ok(room?),
-                end = late => {
-                    self.sink.cut();
-                    return Err(end);
-                }
-                () = self.registration.outbox.woken() => {
-                    if let Some(end) = self.registration.outbox.ended() {
-                        self.sink.cut();
-                        return Err(end);
+                room = self.registration.outbox.room() => match room {
+                    Room::There => return Ok(()),
+                    Room::Nudged => continue,
+                    Room::Gone => End::Client,
+                    Room::Ended(end) => end,
+                },
+                () = sleep_until(at) => {
+                    let accepted = self.outbox().writer(|writer| writer.times()).accepted;
+                    if end == End::WriteTimeout && accepted > times.accepted {
+                        continue;
                     }
+                    end
                 }
-                () = self.context.drain.cancelled(), if !pace.draining => self.drain(pace),
-            }
+            };
+            self.outbox().writer(Writer::cut);
+            return Err(ended);
         }
     }
 }
 
-impl From<WriteError> for End {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Closed => Self::Client,
-            WriteError::TimedOut => Self::WriteTimeout,
-        }
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        Self::Client
     }
-}
-
-/// Frames as one write; a single one is not copied.
-fn join(frames: &[Frame]) -> Bytes {
-    if let [one] = frames {
-        return one.clone().into_bytes();
-    }
-    let mut bytes = BytesMut::with_capacity(frames.iter().map(|frame| frame.as_bytes().len()).sum());
-    frames.iter().for_each(|frame| bytes.extend_from_slice(frame.as_bytes()));
-    bytes.freeze()
 }
 
 /// From half to one and a half of `base`.

@@ -1,28 +1,31 @@
-//! What waits to be written to one connection: bounded, filled by the hub, emptied by whatever
-//! writes the connection.
+//! What waits to be written to one connection: bounded, filled by the hub, emptied by the stream's task.
+//!
+//! While nothing waits and the task has nothing to do, the hub writes by itself: to wake a task for each
+//! event and receiver would cost more than the write.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use sse_crds::delivery::OverflowPolicy;
-use tokio::sync::Notify;
 
 use super::End;
+use super::line::{Gone, Line, Write};
+use super::writer::Writer;
 use crate::cursor::Cursor;
 use crate::event::Delivery;
-use crate::telemetry::metrics::Counter;
+use crate::telemetry::Observer;
 use crate::wire::Reset;
 
 /// Bytes that may wait for one connection, beside the event that comes over it.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// The bounded queue of one connection.
+/// The bounded queue of one connection, and its writer.
 pub struct Outbox {
     state: Mutex<State>,
-    wake: Notify,
     capacity: usize,
     policy: OverflowPolicy,
-    dropped: Counter,
 }
 
 struct State {
@@ -33,7 +36,14 @@ struct State {
     /// Sequence that was offered last: one event may reach a connection in several ways.
     offered: u64,
     ping: bool,
+    /// Whether the task is to look at the clock and the pod.
+    nudged: bool,
     ended: Option<End>,
+    /// Of the task, while it waits.
+    task: Option<Waker>,
+    /// Whether the task waits for something to do: then the hub may write.
+    idle: bool,
+    writer: Writer,
 }
 
 /// Something to write.
@@ -69,6 +79,17 @@ pub enum Next {
     End(End),
 }
 
+/// What a wait for room came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    There,
+    /// The pod wants something: look, and wait again.
+    Nudged,
+    Gone,
+    /// There is none, and the stream is to end.
+    Ended(End),
+}
+
 impl State {
     fn push(&mut self, delivery: &Arc<Delivery>) {
         self.bytes += delivery.frame.as_bytes().len();
@@ -82,14 +103,53 @@ impl State {
             self.bytes -= delivery.frame.as_bytes().len();
         }
     }
+
+    /// Whether an event may be written by whoever has it.
+    fn is_at_rest(&self) -> bool {
+        self.idle && self.queue.is_empty() && self.ended.is_none() && self.writer.has_room()
+    }
+
+    /// Whether there is something to do for the task.
+    fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+            || self.ping
+            || self.nudged
+            || self.ended.is_some()
+            || self.mode != Mode::Live
+            || self.writer.is_held_up()
+    }
+
+    fn wait(&mut self, context: &Context<'_>) {
+        match &mut self.task {
+            Some(task) => task.clone_from(context.waker()),
+            task => *task = Some(context.waker().clone()),
+        }
+    }
+}
+
+/// Wakes the task after the lock is given back.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let task = state.task.take();
+    drop(state);
+    task.into_iter().for_each(Waker::wake);
 }
 
 impl Outbox {
     #[must_use]
-    pub fn new(capacity: usize, policy: OverflowPolicy, dropped: Counter) -> Arc<Self> {
-        let (queue, mode) = (VecDeque::new(), Mode::Live);
-        let state = State { queue, bytes: 0, mode, offered: 0, ping: false, ended: None };
-        Arc::new(Self { state: Mutex::new(state), wake: Notify::new(), capacity, policy, dropped })
+    pub fn new(capacity: usize, policy: OverflowPolicy, observer: Observer) -> Arc<Self> {
+        let state = State {
+            queue: VecDeque::new(),
+            bytes: 0,
+            mode: Mode::Live,
+            offered: 0,
+            ping: false,
+            nudged: false,
+            ended: None,
+            task: None,
+            idle: false,
+            writer: Writer::new(observer),
+        };
+        Arc::new(Self { state: Mutex::new(state), capacity, policy })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -102,15 +162,22 @@ impl Outbox {
         self.capacity
     }
 
-    /// Takes an event, or lets the connection fall behind: the hub never waits. The same event again
-    /// changes nothing.
+    /// Takes an event: writes it, keeps it, or lets the connection fall behind. The hub never waits. The same
+    /// event again changes nothing.
     pub fn offer(&self, delivery: &Arc<Delivery>) {
         let mut state = self.state();
         if state.mode != Mode::Live || delivery.sequence <= state.offered {
             return;
         }
         state.offered = delivery.sequence;
-        if state.queue.len() >= self.capacity || state.bytes >= MAX_BYTES {
+        // What completes a stream is the task's: it ends after it.
+        if state.is_at_rest() && !delivery.complete {
+            match state.writer.events(std::slice::from_ref(delivery), false) {
+                Ok(()) if !state.writer.is_held_up() => return,
+                Ok(()) => {}
+                Err(Gone) => state.ended = Some(End::Client),
+            }
+        } else if state.queue.len() >= self.capacity || state.bytes >= MAX_BYTES {
             match self.policy {
                 OverflowPolicy::CatchUp => state.mode = Mode::Behind(delivery.sequence - 1),
                 OverflowPolicy::Disconnect => {
@@ -118,15 +185,14 @@ impl Outbox {
                 }
                 OverflowPolicy::DropOldest => {
                     state.drop_oldest();
-                    self.dropped.inc();
+                    state.writer.observer().dropped();
                     state.push(delivery);
                 }
             }
         } else {
             state.push(delivery);
         }
-        drop(state);
-        self.wake.notify_one();
+        wake(state);
     }
 
     /// The log is another one, or lost its beginning: tells the client and goes live.
@@ -135,8 +201,7 @@ impl Outbox {
         state.mode = Mode::Live;
         state.offered = position.sequence;
         state.queue.push_back(Item::Reset(reason, position));
-        drop(state);
-        self.wake.notify_one();
+        wake(state);
     }
 
     /// Something between two events is lost: tells the client. One that waits with this need not be told
@@ -146,20 +211,28 @@ impl Outbox {
         if state.queue.back() != Some(&Item::Gap(reason)) {
             state.queue.push_back(Item::Gap(reason));
         }
-        drop(state);
-        self.wake.notify_one();
+        wake(state);
     }
 
     /// Ends the stream, between frames.
     pub fn end(&self, end: End) {
-        self.state().ended.get_or_insert(end);
-        self.wake.notify_one();
+        let mut state = self.state();
+        state.ended.get_or_insert(end);
+        wake(state);
     }
 
     /// Asks for a heartbeat now.
     pub fn ping(&self) {
-        self.state().ping = true;
-        self.wake.notify_one();
+        let mut state = self.state();
+        state.ping = true;
+        wake(state);
+    }
+
+    /// Makes the task look at what the pod wants.
+    pub fn nudge(&self) {
+        let mut state = self.state();
+        state.nudged = true;
+        wake(state);
     }
 
     /// Begins behind, after a sequence.
@@ -175,27 +248,36 @@ impl Outbox {
 
     /// Moves on from `after`; `false` when a reset came between, and what was fetched is void.
     pub fn progress(&self, after: u64, position: u64) -> bool {
-        self.change(after, Mode::Behind(position))
-    }
-
-    /// Becomes live; `false` when a reset came between.
-    pub fn go_live(&self, after: u64) -> bool {
-        self.change(after, Mode::Live)
-    }
-
-    fn change(&self, after: u64, mode: Mode) -> bool {
         let mut state = self.state();
         let same = state.mode == Mode::Behind(after);
         if same {
-            state.mode = mode;
+            state.mode = Mode::Behind(position);
         }
         same
     }
 
-    /// What to do now. Takes what waits.
-    #[must_use]
-    pub fn next(&self) -> Next {
+    /// Becomes live, with everything up to `head`: the hub may be about to offer the last of it. `false` when
+    /// a reset came between.
+    pub fn go_live(&self, after: u64, head: u64) -> bool {
         let mut state = self.state();
+        let same = state.mode == Mode::Behind(after);
+        if same {
+            (state.mode, state.offered) = (Mode::Live, head);
+        }
+        same
+    }
+
+    /// Gives the stream its line: what waits can be written.
+    pub fn open(&self, line: Line, position: Cursor) {
+        self.state().writer.open(line, position);
+    }
+
+    /// What to do now; takes what waits. `head` was read before: what is up to there and neither here nor
+    /// written is not for this client.
+    #[must_use]
+    pub fn next(&self, head: u64) -> Next {
+        let mut state = self.state();
+        state.nudged = false;
         if let Some(end) = state.ended {
             return Next::End(end);
         }
@@ -204,23 +286,114 @@ impl Outbox {
         }
         if !state.queue.is_empty() {
             state.bytes = 0;
-            return Next::Write(state.queue.drain(..).collect());
+            // With its memory: a burst is no reason to keep room for the next one.
+            return Next::Write(std::mem::take(&mut state.queue).into());
         }
         match state.mode {
-            Mode::Live => Next::Wait,
+            Mode::Live => {
+                state.writer.pass(head);
+                Next::Wait
+            }
             Mode::Behind(after) => Next::Fetch(after),
         }
     }
 
-    /// Why the stream is to end, if it is.
-    #[must_use]
-    pub fn ended(&self) -> Option<End> {
-        self.state().ended
+    /// Returns when there may be something to do. In the meantime the hub writes.
+    ///
+    /// # Errors
+    ///
+    /// When the client has gone.
+    pub async fn woken(&self) -> Result<(), Gone> {
+        poll_fn(|context| {
+            let mut state = self.state();
+            state.idle = false;
+            if state.has_work() {
+                return Poll::Ready(Ok(()));
+            }
+            if state.writer.poll_gone(context).is_ready() {
+                return Poll::Ready(Err(Gone));
+            }
+            state.idle = true;
+            state.wait(context);
+            Poll::Pending
+        })
+        .await
     }
 
-    /// Returns when there may be something to do.
-    pub async fn woken(&self) {
-        self.wake.notified().await;
+    /// Ends the wait for something to do: from now on only the task writes.
+    pub fn claim(&self) {
+        self.state().idle = false;
+    }
+
+    /// Returns when the client has gone.
+    pub async fn gone(&self) -> Gone {
+        poll_fn(|context| {
+            let mut state = self.state();
+            state.wait(context);
+            state.writer.poll_gone(context)
+        })
+        .await;
+        Gone
+    }
+
+    /// Returns when there is room for the next write, or when there is no sense in waiting for it.
+    pub async fn room(&self) -> Room {
+        poll_fn(|context| {
+            let mut state = self.state();
+            match state.writer.poll_room(context) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Room::There),
+                Poll::Ready(Err(Gone)) => return Poll::Ready(Room::Gone),
+                Poll::Pending => {}
+            }
+            if let Some(end) = state.ended {
+                return Poll::Ready(Room::Ended(end));
+            }
+            if std::mem::take(&mut state.nudged) {
+                return Poll::Ready(Room::Nudged);
+            }
+            if state.writer.poll_gone(context).is_ready() {
+                return Poll::Ready(Room::Gone);
+            }
+            state.wait(context);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Returns when the end of the stream has gone out.
+    pub async fn ending(&self) {
+        poll_fn(|context| {
+            let mut state = self.state();
+            let ended = state.writer.poll_end(context);
+            if ended.is_pending() {
+                state.wait(context);
+            }
+            ended.map(drop)
+        })
+        .await;
+    }
+
+    /// What the task does with the writer.
+    pub fn writer<T>(&self, act: impl FnOnce(&mut Writer) -> T) -> T {
+        act(&mut self.state().writer)
+    }
+
+    /// What the body of the stream writes next; `None` at its end.
+    pub fn poll_take(&self, context: &Context<'_>) -> Poll<Option<Write>> {
+        let mut state = self.state();
+        let taken = state.writer.poll_take(context);
+        // One that waits for something to do has nothing to do with room.
+        if taken.is_ready() && !state.idle {
+            wake(state);
+        }
+        taken
+    }
+
+    /// Notes that the body of the stream was dropped.
+    pub fn leave(&self) {
+        let mut state = self.state();
+        state.writer.leave();
+        wake(state);
     }
 }
 
@@ -228,7 +401,12 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::cursor::Epoch;
+    use crate::telemetry::Telemetry;
     use crate::wire;
+
+    fn outbox(capacity: usize, policy: OverflowPolicy) -> Arc<Outbox> {
+        Outbox::new(capacity, policy, Telemetry::counting().observer())
+    }
 
     fn event(sequence: u64) -> Arc<Delivery> {
         Arc::new(Delivery { sequence, frame: wire::heartbeat(), complete: false, stored: None, origin: None })
@@ -244,7 +422,7 @@ mod tests {
     }
 
     fn filled(policy: OverflowPolicy) -> Arc<Outbox> {
-        let outbox = Outbox::new(3, policy, Counter::default());
+        let outbox = outbox(3, policy);
         [10, 20, 30, 40, 50].into_iter().for_each(|sequence| outbox.offer(&event(sequence)));
         outbox
     }
@@ -252,15 +430,15 @@ mod tests {
     #[test]
     fn a_full_buffer_catches_up_from_right_after_what_it_holds() {
         let outbox = filled(OverflowPolicy::CatchUp);
-        assert_eq!(sequences(&outbox.next()), [10, 20, 30]);
-        assert_eq!(outbox.next(), Next::Fetch(39));
-        assert!(outbox.go_live(39));
-        assert_eq!(outbox.next(), Next::Wait);
+        assert_eq!(sequences(&outbox.next(0)), [10, 20, 30]);
+        assert_eq!(outbox.next(0), Next::Fetch(39));
+        assert!(outbox.go_live(39, 50));
+        assert_eq!(outbox.next(0), Next::Wait);
     }
 
     #[test]
     fn large_events_fill_a_buffer_before_their_number_does() {
-        let outbox = Outbox::new(100, OverflowPolicy::CatchUp, Counter::default());
+        let outbox = outbox(100, OverflowPolicy::CatchUp);
         let data = "x".repeat(100 * 1024);
         let frame = wire::Block { id: None, event: None, retry: None, data: &data }.encode();
         for sequence in 1..=5 {
@@ -272,21 +450,21 @@ mod tests {
                 origin: None,
             }));
         }
-        assert_eq!(sequences(&outbox.next()), [1, 2, 3]);
-        assert_eq!(outbox.next(), Next::Fetch(3));
+        assert_eq!(sequences(&outbox.next(0)), [1, 2, 3]);
+        assert_eq!(outbox.next(0), Next::Fetch(3));
     }
 
     #[test]
     fn the_other_policies() {
-        assert_eq!(sequences(&filled(OverflowPolicy::DropOldest).next()), [30, 40, 50]);
-        assert_eq!(filled(OverflowPolicy::Disconnect).next(), Next::End(End::Overflow));
+        assert_eq!(sequences(&filled(OverflowPolicy::DropOldest).next(0)), [30, 40, 50]);
+        assert_eq!(filled(OverflowPolicy::Disconnect).next(0), Next::End(End::Overflow));
     }
 
     #[test]
     fn an_event_that_comes_in_two_ways_is_taken_once() {
-        let outbox = Outbox::new(3, OverflowPolicy::CatchUp, Counter::default());
+        let outbox = outbox(3, OverflowPolicy::CatchUp);
         [10, 10, 20, 10, 20].into_iter().for_each(|sequence| outbox.offer(&event(sequence)));
-        assert_eq!(sequences(&outbox.next()), [10, 20]);
+        assert_eq!(sequences(&outbox.next(0)), [10, 20]);
     }
 
     #[test]
@@ -295,27 +473,27 @@ mod tests {
         outbox.ping();
         outbox.end(End::Control);
         outbox.end(End::Overflow);
-        assert_eq!(outbox.next(), Next::End(End::Control));
+        assert_eq!(outbox.next(0), Next::End(End::Control));
     }
 
     #[test]
     fn a_gap_is_told_in_its_place_and_changes_nothing_else() {
         let outbox = filled(OverflowPolicy::CatchUp);
         (0..5).for_each(|_| outbox.gap(Reset::Expired));
-        let Next::Write(items) = outbox.next() else { panic!("nothing to write") };
+        let Next::Write(items) = outbox.next(0) else { panic!("nothing to write") };
         assert_eq!((items.len(), items.last()), (4, Some(&Item::Gap(Reset::Expired))));
-        assert_eq!(outbox.next(), Next::Fetch(39));
+        assert_eq!(outbox.next(0), Next::Fetch(39));
     }
 
     #[test]
     fn a_reset_voids_what_is_being_fetched() {
-        let outbox = Outbox::new(3, OverflowPolicy::CatchUp, Counter::default());
+        let outbox = outbox(3, OverflowPolicy::CatchUp);
         outbox.fall_behind(7);
         let position = Cursor::new(Epoch(2), 0);
         outbox.reset(Reset::Epoch, position);
         assert!(!outbox.progress(7, 9));
-        assert!(!outbox.go_live(7));
-        assert_eq!(outbox.next(), Next::Write(vec![Item::Reset(Reset::Epoch, position)]));
-        assert_eq!(outbox.next(), Next::Wait);
+        assert!(!outbox.go_live(7, 9));
+        assert_eq!(outbox.next(0), Next::Write(vec![Item::Reset(Reset::Epoch, position)]));
+        assert_eq!(outbox.next(0), Next::Wait);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Connection, End, Pace};
+use super::{Connection, End};
 use crate::cursor::Cursor;
 use crate::event::Delivery;
 use crate::hub::Resume;
@@ -21,66 +21,67 @@ const AHEAD: Duration = Duration::from_secs(5);
 
 impl Connection {
     /// Fetches the next of what was missed, and writes it.
-    pub(super) async fn fetch(&mut self, pace: &mut Pace, after: u64) -> Result<(), End> {
+    pub(super) async fn fetch(&mut self, after: u64) -> Result<(), End> {
         // Thousands of others' events may lie between two of this client's: let other tasks run.
         tokio::task::consume_budget().await;
         let step = self.registration.resume(after);
         if !matches!(step, Resume::Ahead) {
-            pace.ahead_since = None;
+            self.ahead_since = None;
         }
         match step {
             Resume::Nothing => Ok(()),
             Resume::Live { events, position } => {
-                self.replay(pace, &events).await?;
-                (pace.replayed, pace.asked_limits) = (None, false);
-                self.position.sequence = self.position.sequence.max(position);
+                self.replay(&events).await?;
+                (self.replayed, self.asked_limits) = (None, false);
+                self.pass(position);
                 Ok(())
             }
             Resume::More { events, position } => {
-                self.replay(pace, &events).await?;
-                self.position.sequence = position;
-                self.enough(pace, position).await
+                self.replay(&events).await?;
+                self.pass(position);
+                self.enough(position).await
             }
-            Resume::Log { upto } => self.fetch_from_log(pace, after, upto).await,
+            Resume::Log { upto } => self.fetch_from_log(after, upto).await,
             Resume::Ahead => {
-                let since = *pace.ahead_since.get_or_insert_with(Instant::now);
+                let since = *self.ahead_since.get_or_insert_with(Instant::now);
                 if since.elapsed() < AHEAD || !self.context.status.leader_lacks(after, since) {
-                    return self.pause(pace).await;
+                    return self.pause().await;
                 }
                 let Some(position) = self.registration.skip_to_live(after) else { return Ok(()) };
-                self.tell_reset(pace, Reset::Invalid, position).await
+                self.tell_reset(Reset::Invalid, position).await
             }
         }
     }
 
-    async fn fetch_from_log(&mut self, pace: &mut Pace, after: u64, upto: u64) -> Result<(), End> {
-        let Some(listener) = self.registration.listener() else { return self.pause(pace).await };
-        if let Some(limit) = self.context.per_subject.filter(|_| !pace.asked_limits) {
+    async fn fetch_from_log(&mut self, after: u64, upto: u64) -> Result<(), End> {
+        let Some(listener) = self.registration.listener() else { return self.pause().await };
+        if let Some(limit) = self.context.per_subject.filter(|_| !self.asked_limits) {
             match self.context.log.lost_since(&listener.filters(), after, limit).await {
-                Ok(true) => self.tell_gap(pace, Reset::Expired).await?,
+                Ok(true) => self.tell_gap(Reset::Expired).await?,
                 Ok(false) => {}
                 Err(error) => {
                     debug!(%error, "The log could not be asked for its gaps; trying again.");
-                    return self.pause(pace).await;
+                    return self.pause().await;
                 }
             }
-            pace.asked_limits = true;
+            self.asked_limits = true;
         }
         let page = tokio::select! {
             page = self.context.log.block(after + 1, upto) => page,
-            () = self.sink.closed() => return Err(End::Client),
+            gone = self.registration.outbox.gone() => return Err(gone.into()),
         };
         let page = match page {
             Ok(page) => page,
             Err(error) => {
                 debug!(%error, "The log could not be read; trying again.");
-                return self.pause(pace).await;
+                return self.pause().await;
             }
         };
         if let Some(first) = page.trimmed_to.filter(|first| after + 1 < *first) {
-            let position = Cursor::new(self.position.epoch, first - 1);
+            let epoch = self.registration.outbox.writer(|writer| writer.position()).epoch;
+            let position = Cursor::new(epoch, first - 1);
             if self.registration.outbox.progress(after, first - 1) {
-                return self.tell_reset(pace, Reset::Expired, position).await;
+                return self.tell_reset(Reset::Expired, position).await;
             }
             return Ok(());
         }
@@ -93,26 +94,31 @@ impl Connection {
         if !self.registration.outbox.progress(after, upto) {
             return Ok(());
         }
-        self.replay(pace, &events).await?;
-        self.position.sequence = upto;
-        self.enough(pace, upto).await
+        self.replay(&events).await?;
+        self.pass(upto);
+        self.enough(upto).await
     }
 
-    async fn replay(&mut self, pace: &mut Pace, events: &[Arc<Delivery>]) -> Result<(), End> {
-        if let Some(replayed) = &mut pace.replayed {
+    /// Notes that what is up to there was written, or is not for this client.
+    fn pass(&self, sequence: u64) {
+        self.registration.outbox.writer(|writer| writer.pass(sequence));
+    }
+
+    async fn replay(&mut self, events: &[Arc<Delivery>]) -> Result<(), End> {
+        if let Some(replayed) = &mut self.replayed {
             *replayed += u64::try_from(events.len()).unwrap_or(u64::MAX);
         }
-        self.write_events(pace, events).await
+        self.write_events(events).await
     }
 
     /// A client that missed more than is replayed is told so, and goes live. One that is only slow is
     /// not: it caught up before.
-    async fn enough(&mut self, pace: &mut Pace, after: u64) -> Result<(), End> {
-        if pace.replayed.is_none_or(|replayed| replayed <= self.context.max_replay) {
+    async fn enough(&mut self, after: u64) -> Result<(), End> {
+        if self.replayed.is_none_or(|replayed| replayed <= self.context.max_replay) {
             return Ok(());
         }
         match self.registration.skip_to_live(after) {
-            Some(position) => self.tell_reset(pace, Reset::Expired, position).await,
+            Some(position) => self.tell_reset(Reset::Expired, position).await,
             None => Ok(()),
         }
     }

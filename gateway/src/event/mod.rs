@@ -119,7 +119,7 @@ impl<'a> Audience<'a> {
 }
 
 /// An event, ready to be written to any number of connections.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     pub sequence: u64,
     pub frame: Frame,

@@ -1,7 +1,4 @@
-//! The socket under HTTP: how much the kernel may hold of it, and a look at it beside hyper.
-//!
-//! A stream takes an HTTP/1.1 connection over. Hyper then reads on only as long as its buffer is
-//! empty, so the close of a client that sent something more would not be seen. Here it is.
+//! The socket under HTTP: how much the kernel may hold of it, and the way to have it back from the parser.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,29 +10,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::connection::sink::Carrier;
-
 /// Bytes that the kernel takes of what can not be sent yet. It would take megabytes for each client
 /// that does not read.
 const UNSENT: u32 = 16 * 1024;
 
-/// A socket that notes what the client accepts.
-pub struct Transport {
-    stream: Arc<TcpStream>,
-    carrier: Carrier,
-}
+/// A socket that its parser shares: whoever is left has it for itself.
+pub struct Transport(Arc<TcpStream>);
 
 impl Transport {
     /// Prepares an accepted socket for small writes, each of which is waited for.
     #[must_use]
-    pub fn new(stream: Arc<TcpStream>, carrier: Carrier) -> Self {
+    pub fn new(stream: Arc<TcpStream>) -> Self {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY could not be set.");
         }
         if let Err(error) = SockRef::from(&*stream).set_tcp_notsent_lowat(UNSENT) {
             debug!(%error, "TCP_NOTSENT_LOWAT could not be set.");
         }
-        Self { stream, carrier }
+        Self(stream)
     }
 
     fn poll(
@@ -44,26 +36,11 @@ impl Transport {
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.stream.poll_write_ready(context))?;
-            match write(&self.stream) {
+            ready!(self.0.poll_write_ready(context))?;
+            match write(&self.0) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => {
-                    self.carrier.accepted();
-                    return Poll::Ready(written);
-                }
+                written => return Poll::Ready(written),
             }
-        }
-    }
-}
-
-/// Returns when the other side has ended its sending, and discards what it sends before.
-pub async fn closed(stream: &TcpStream) {
-    loop {
-        match stream.readable().await.and_then(|()| stream.try_read(&mut [0; 1024])) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
         }
     }
 }
@@ -75,9 +52,9 @@ impl AsyncRead for Transport {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.stream.poll_read_ready(context))?;
+            ready!(self.0.poll_read_ready(context))?;
             // Not into zeroed memory, of which most would be touched for nothing.
-            match self.stream.try_read_buf(buffer) {
+            match self.0.try_read_buf(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return Poll::Ready(read.map(drop)),
             }
@@ -107,6 +84,6 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
+        Poll::Ready(SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
     }
 }

@@ -1,32 +1,37 @@
 //! `GET {base}/stream`: checks the credential, takes a slot, registers, and answers with the head.
+//!
+//! The answer brings an [`Admitted`] stream along, which whoever serves the connection gives its line.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
-use bytes::BytesMut;
 use serde::Deserialize;
 use sse_crds::delivery::HeartbeatMode;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::Gateway;
-use super::listener::Socket;
 use super::outcome;
 use super::problem::Problem;
 use crate::auth::Identity;
+use crate::connection::Connection;
+use crate::connection::body::StreamBody;
+use crate::connection::limits::Slot;
+use crate::connection::line::{self, Line};
 use crate::connection::outbox::Outbox;
-use crate::connection::sink::sink;
-use crate::connection::{Connection, End};
 use crate::cursor::Cursor;
 use crate::hub::{Membership, Standing, Start};
 use crate::nats::now;
 use crate::subject::ConnectionId;
 use crate::telemetry::{Counts, Opened};
-use crate::wire::{self, Block, Field};
+use crate::wire::{self, Block, Field, Frame};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,7 +46,6 @@ type Params = Result<Query<Parameters>, axum::extract::rejection::QueryRejection
 
 pub async fn open(
     State(gateway): State<Arc<Gateway>>,
-    Extension(socket): Extension<Socket>,
     version: Version,
     headers: HeaderMap,
     parameters: Params,
@@ -66,58 +70,106 @@ pub async fn open(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let slot = gateway.limits.take(&identity)?;
-    let limits = &gateway.config.spec.limits;
-    let capacity = usize::try_from(limits.connection_buffer_size).unwrap_or(usize::MAX);
-    let dropped = gateway.context.telemetry.metrics.overflow();
-    let outbox = Outbox::new(capacity, gateway.config.overflow_policy(), dropped);
+    let context = &gateway.context;
     let id = ConnectionId::random();
-    let membership = Membership {
-        connection: id,
-        tenant: identity.tenant.clone(),
-        user: identity.user.clone(),
-        topics,
-        tags: identity.tags.clone(),
-        opened: now(),
-    };
-    let (registration, standing) = gateway
-        .context
-        .hub
-        .register(membership, outbox, start)
-        .ok_or_else(|| Problem::unavailable("NATS was not reached yet."))?;
     let resumed = matches!(start, Start::After(_));
     let tenant = identity.tenant.decode().unwrap_or_default();
     let opened = Opened { tenant, connection: id.to_string(), resumed, version: outcome::version(version) };
-    let observer = gateway.context.telemetry.observe(&opened);
-    let deadline = Duration::from_secs(limits.write_timeout_seconds.into());
-    let (sink, body) = sink(deadline, socket.carrier, observer.clone());
-    let connection = Connection {
-        context: gateway.context.clone(),
-        registration,
-        sink,
-        position: standing.position,
-        heartbeat_mode,
-        ends_at: ends_at(&gateway, &identity),
+    let observer = context.telemetry.observe(&opened);
+    let capacity = usize::try_from(gateway.config.spec.limits.connection_buffer_size).unwrap_or(usize::MAX);
+    let outbox = Outbox::new(capacity, gateway.config.overflow_policy(), observer);
+    let ends_at = ends_at(&gateway, &identity);
+    let membership = Membership {
+        connection: id,
+        tenant: identity.tenant,
+        user: identity.user,
+        topics,
+        tags: identity.tags,
+        opened: now(),
     };
-    let first = first_bytes(&gateway, &id.to_string(), standing);
-    gateway.streams.spawn(async move {
-        let tenant = identity.tenant;
-        let trace_id = observer.trace_id();
-        info!(connection = %id, %tenant, resumed, trace_id, "A stream opened.");
-        let end = match connection.sink.write(first.freeze()).await {
-            Ok(()) => connection.run().await,
-            Err(_) => End::Client,
-        };
-        drop(slot);
-        let Counts { delivered, replayed } = observer.ended(end);
-        let reason = end.as_str();
-        info!(connection = %id, %tenant, reason, delivered, replayed, trace_id, "A stream ended.");
-    });
+    let body = Body::new(StreamBody(outbox.clone()));
+    let (registration, standing) = context
+        .hub
+        .register(membership, outbox, start)
+        .ok_or_else(|| Problem::unavailable("NATS was not reached yet."))?;
+    let admitted = Admitted {
+        first: first_bytes(&gateway, &id.to_string(), standing),
+        connection: Connection::new(context.clone(), registration, heartbeat_mode, ends_at),
+        position: standing.position,
+        slot,
+        resumed,
+        streams: gateway.streams.clone(),
+    };
     let head = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    Ok((head, Body::new(body)).into_response())
+    Ok((head, Extension(Handover::new(admitted)), body).into_response())
+}
+
+/// A stream whose head is about to be written. Dropped, it leaves nothing behind.
+pub struct Admitted {
+    connection: Connection,
+    /// The first bytes of the body.
+    first: Frame,
+    position: Cursor,
+    slot: Slot,
+    resumed: bool,
+    streams: TaskTracker,
+}
+
+/// Brings a stream from its handler to whoever serves the connection.
+#[derive(Clone)]
+pub struct Handover(Arc<Mutex<Option<Box<Admitted>>>>);
+
+impl Handover {
+    fn new(admitted: Admitted) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(admitted)))))
+    }
+
+    /// The stream, once.
+    #[must_use]
+    pub fn take(&self) -> Option<Box<Admitted>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Admitted {
+    /// Begins in the body of the response, which somebody else's protocol carries until it is `cut`.
+    pub fn in_body(self: Box<Self>, cut: CancellationToken) {
+        let line = Line::Slot(line::Slot::new(cut, &self.first));
+        self.begin(line);
+    }
+
+    /// Begins on a socket of its own, to which the head of the response is still to be written.
+    pub fn on_socket(self: Box<Self>, stream: TcpStream, chunked: bool, head: &[u8]) {
+        let line = Line::Socket(line::Socket::new(stream, chunked, head, &self.first));
+        self.begin(line);
+    }
+
+    fn begin(self: Box<Self>, line: Line) {
+        let Self { connection, position, slot, resumed, streams, .. } = *self;
+        connection.registration.outbox.open(line, position);
+        streams.spawn(run(connection, slot, resumed));
+    }
+}
+
+/// The stream's task. What is held while it waits is what each idle client costs.
+async fn run(mut connection: Connection, slot: Slot, resumed: bool) {
+    let outbox = connection.registration.outbox.clone();
+    let id = connection.registration.connection;
+    let trace_id = || outbox.writer(|writer| writer.observer().trace_id());
+    let tenant = slot.tenant();
+    info!(connection = %id, %tenant, resumed, trace_id = trace_id(), "A stream opened.");
+    let end = connection.run().await;
+    let deadline = connection.deadline();
+    drop(connection);
+    let Counts { delivered, replayed } = outbox.writer(|writer| writer.observer().ended(end));
+    let (tenant, reason) = (slot.tenant(), end.as_str());
+    info!(connection = %id, %tenant, reason, delivered, replayed, trace_id = trace_id(), "A stream ended.");
+    drop(slot);
+    Connection::finish(&outbox, end, deadline).await;
 }
 
 /// The header wins over the query; blank is none.
@@ -147,25 +199,22 @@ fn ends_at(gateway: &Gateway, identity: &Identity) -> Option<Instant> {
     Instant::now().checked_add(shortest)
 }
 
-/// `:connected`, the gap if there is one, the position, `retry:` and the welcome events: at once.
-fn first_bytes(gateway: &Gateway, id: &str, standing: Standing) -> BytesMut {
-    let mut bytes = BytesMut::from(wire::connected().as_bytes());
-    let mut add = |frame: wire::Frame| bytes.extend_from_slice(frame.as_bytes());
+/// `:connected`, the gap if there is one, the position, `retry:` and the welcome events.
+fn first_bytes(gateway: &Gateway, id: &str, standing: Standing) -> Frame {
+    let mut frames = vec![wire::connected()];
     if let Some(reason) = standing.reset {
         gateway.context.telemetry.metrics.resets.inc(reason.as_str());
-        add(wire::reset(reason));
+        frames.push(wire::reset(reason));
     }
     if gateway.context.ids {
-        add(wire::position(standing.position));
+        frames.push(wire::position(standing.position));
     }
     let stream = &gateway.config.spec.stream;
-    if let Some(ms) = stream.retry_ms {
-        add(wire::retry(ms));
-    }
+    frames.extend(stream.retry_ms.map(wire::retry));
     for welcome in &stream.welcome_events {
         let time = format!("{:.3}", jiff::Timestamp::now());
         let data = welcome.data.replace("{connectionId}", id).replace("{time}", &time);
-        add(Block { id: None, event: Field::new(&welcome.event), retry: None, data: &data }.encode());
+        frames.push(Block { id: None, event: Field::new(&welcome.event), retry: None, data: &data }.encode());
     }
-    bytes
+    Frame::join(&frames)
 }

@@ -117,7 +117,7 @@ impl Index {
 
     /// Calls `offer` for each connection that an event reaches; for one that is reached in several
     /// ways more than once.
-    pub fn each(&self, audience: &Audience<'_>, mut offer: impl FnMut(&Outbox)) {
+    pub fn each(&self, audience: &Audience<'_>, mut offer: impl FnMut(&Arc<Outbox>)) {
         let mut tell = |places: &[Place]| places.iter().for_each(|(_, outbox)| offer(outbox));
         match audience.target {
             Target::User { tenant, user } => {
@@ -173,7 +173,7 @@ impl Index {
     }
 
     /// Calls `tell` for every connection.
-    pub fn all(&self, mut tell: impl FnMut(&Outbox)) {
+    pub fn all(&self, mut tell: impl FnMut(&Arc<Outbox>)) {
         self.members.values().for_each(|member| tell(&member.outbox));
     }
 

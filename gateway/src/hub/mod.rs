@@ -28,11 +28,16 @@ pub use membership::Membership;
 pub use registration::{Listener, Registration, Resume};
 use ring::Ring;
 
+/// Receivers of one event for which memory is kept.
+const MOST_KEPT: usize = 65_536;
+
 /// Shared by the feed, which pushes, and all connections.
 pub struct Hub {
     state: Mutex<State>,
     /// Sequence up to which everything was handed out. Read without the lock.
     head: AtomicU64,
+    /// Who gets the present event. Held from one event to the next, so that they are handed out in order.
+    receivers: Mutex<Vec<Arc<Outbox>>>,
     rules: Rules,
     /// Topics that a connection may be subscribed to.
     most_topics: usize,
@@ -42,6 +47,7 @@ pub struct Hub {
 struct State {
     /// `None` until the log was reached for the first time.
     epoch: Option<Epoch>,
+    /// Sequence up to which everything is in the ring, and was handed out or is about to be.
     head: u64,
     ring: Ring,
     index: Index,
@@ -69,7 +75,8 @@ pub struct Standing {
 impl Hub {
     #[must_use]
     pub fn new(rules: Rules, most_topics: usize) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), head: AtomicU64::new(0), rules, most_topics })
+        let (state, receivers) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { state, head: AtomicU64::new(0), receivers, rules, most_topics })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,35 +96,47 @@ impl Hub {
         self.state().epoch
     }
 
-    /// Takes the next message of the log.
+    /// Takes the next message of the log. The receivers are found under the lock, and written to without it:
+    /// others register and resume meanwhile.
     ///
     /// # Errors
     ///
     /// When it is no event: nobody gets it, here or elsewhere.
-    pub fn push(&self, entry: Arc<Entry>) -> Result<(), Refusal> {
+    pub fn push(&self, entry: &Arc<Entry>) -> Result<(), Refusal> {
+        let mut receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = entry.message.sequence;
         let checked = self.rules.check(&entry.message);
         let mut state = self.state();
         let Some(epoch) = state.epoch else { return Ok(()) };
-        let refused = match checked {
-            Ok(checked) if checked.audience.target != Target::System => {
-                // Encoded for its first listener, and for none not at all.
-                state.index.each(&checked.audience, |outbox| {
-                    if let Some(delivery) = entry.delivery_of(&checked, epoch) {
-                        outbox.offer(delivery);
-                    }
+        state.head = sequence;
+        let checked = match checked {
+            Ok(checked) if checked.audience.target != Target::System => checked,
+            other => {
+                drop(state);
+                self.handed_out(sequence);
+                return other.map(drop).or_else(|refusal| match refusal {
+                    Refusal::Marker => Ok(()),
+                    refusal => Err(refusal),
                 });
-                drop(checked);
-                if self.rules.ids {
-                    state.ring.push(entry, &self.rules.prefix);
-                }
-                Ok(())
             }
-            Ok(_) | Err(Refusal::Marker) => Ok(()),
-            Err(refusal) => Err(refusal),
         };
-        self.advance(&mut state, sequence);
-        refused
+        state.index.each(&checked.audience, |outbox| receivers.push(outbox.clone()));
+        if self.rules.ids {
+            state.ring.push(entry.clone(), &self.rules.prefix);
+        }
+        drop(state);
+        // Encoded for its first listener, and for none not at all.
+        if !receivers.is_empty()
+            && let Some(delivery) = entry.delivery_of(&checked, epoch)
+        {
+            receivers.iter().for_each(|outbox| outbox.offer(delivery));
+        }
+        receivers.clear();
+        if receivers.capacity() > MOST_KEPT {
+            *receivers = Vec::new();
+        }
+        self.handed_out(sequence);
+        Ok(())
     }
 
     /// Passes over sequences that the log does not have (deleted, or expired by their own TTL).
@@ -130,6 +149,10 @@ impl Hub {
 
     fn advance(&self, state: &mut State, head: u64) {
         state.head = head;
+        self.handed_out(head);
+    }
+
+    fn handed_out(&self, head: u64) {
         self.head.store(head, Ordering::Release);
     }
 
@@ -189,6 +212,11 @@ impl Hub {
         let connection = membership.connection;
         state.index.insert(membership, outbox.clone());
         Some((Registration { hub: self.clone(), connection, outbox }, standing))
+    }
+
+    /// Makes every stream look at what the pod wants.
+    pub fn nudge(&self) {
+        self.state().index.all(|outbox| outbox.nudge());
     }
 
     /// Does what a back end asks for, to the connections that it names. Answers how many there are here.

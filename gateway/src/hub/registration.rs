@@ -59,7 +59,7 @@ impl Registration {
             position = entry.message.sequence;
             events.extend(self.hub.delivery(&member.membership, entry, epoch));
         }
-        self.outbox.go_live(after);
+        self.outbox.go_live(after, state.head);
         Resume::Live { events, position: state.head }
     }
 
@@ -67,7 +67,7 @@ impl Registration {
     #[must_use]
     pub fn skip_to_live(&self, after: u64) -> Option<Cursor> {
         let state = self.hub.state();
-        self.outbox.go_live(after);
+        self.outbox.go_live(after, state.head);
         state.epoch.map(|epoch| Cursor::new(epoch, state.head))
     }
 

@@ -12,7 +12,7 @@ use crate::connection::outbox::{Item, Next};
 use crate::event::{Delivery, Message, Source};
 use crate::postings::Postings;
 use crate::subject::{self, Pattern, Token};
-use crate::telemetry::metrics::Counter;
+use crate::telemetry::Telemetry;
 
 const EPOCH: Epoch = Epoch(7);
 
@@ -31,7 +31,7 @@ fn hub() -> Arc<Hub> {
 
 fn push(hub: &Hub, sequence: u64, subject: &str) {
     let message = Message::new(sequence, subject.into(), &HeaderMap::new(), Bytes::new(), Source::Annotated);
-    hub.push(Entry::new(message)).expect("an event");
+    hub.push(&Entry::new(message)).expect("an event");
 }
 
 fn member(tenant: &str, user: &str) -> Membership {
@@ -50,16 +50,20 @@ fn topics(texts: &[&str]) -> Vec<Pattern> {
     texts.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect()
 }
 
+fn outbox(capacity: usize) -> Arc<Outbox> {
+    Outbox::new(capacity, OverflowPolicy::CatchUp, Telemetry::counting().observer())
+}
+
 fn join(hub: &Arc<Hub>, membership: Membership, capacity: usize, start: Start) -> (Registration, Standing) {
-    hub.register(membership, Outbox::new(capacity, OverflowPolicy::CatchUp, Counter::default()), start)
-        .expect("the hub has begun")
+    hub.register(membership, outbox(capacity), start).expect("the hub has begun")
 }
 
 /// What a writer that is never slow sees until there is nothing more to do.
 fn drain(registration: &Registration) -> Vec<u64> {
     let mut seen = Vec::new();
     loop {
-        match registration.outbox.next() {
+        let head = registration.hub.head();
+        match registration.outbox.next(head) {
             Next::Write(items) => seen.extend(items.iter().filter_map(|item| match item {
                 Item::Event(delivery) => Some(delivery.sequence),
                 Item::Reset(..) | Item::Gap(_) => None,
@@ -113,7 +117,7 @@ fn back_ends_change_what_a_connection_listens_to() {
     hub.control(&target, &Operation::Tag { tags: tag(None) });
     assert_eq!(tags(&hub), 0);
     hub.control(&target, &Operation::Disconnect { reason: String::new() });
-    assert_eq!((bob.outbox.next(), alice.outbox.next()), (Next::End(End::Control), Next::Wait));
+    assert_eq!((bob.outbox.next(0), alice.outbox.next(0)), (Next::End(End::Control), Next::Wait));
     drop((alice, bob));
     assert!(hub.state().index.is_empty());
 }
@@ -125,8 +129,8 @@ fn what_is_refused_reaches_nobody_and_is_passed_over() {
     let message = |sequence, subject: &str| {
         Entry::new(Message::new(sequence, subject.into(), &HeaderMap::new(), Bytes::new(), Source::Annotated))
     };
-    assert!(hub.push(message(1, "sse.t.users")).is_err());
-    assert!(hub.push(message(2, "sse.T%74.all")).is_err());
+    assert!(hub.push(&message(1, "sse.t.users")).is_err());
+    assert!(hub.push(&message(2, "sse.T%74.all")).is_err());
     push(&hub, 3, "sse.t.all");
     assert_eq!((drain(&alice), hub.head()), (vec![3], 3));
     let (back, _) = join(&hub, member("t", "u"), 10, Start::After(standing.position));
@@ -183,7 +187,7 @@ proptest! {
                 Message::new(sequence, subject.as_str().into(), headers, Bytes::new(), Source::Annotated);
             entries.push(Entry::new(message));
             postings.push(sequence, "sse", subject);
-            let _ = hub.push(entries[entries.len() - 1].clone());
+            let _ = hub.push(&entries[entries.len() - 1]);
         }
         for ((registration, membership), (tenant, ..)) in live.iter().zip(&members).zip(&listeners) {
             let seen = drain(registration);
@@ -233,7 +237,7 @@ fn open_streams_are_told_when_the_log_is_another_one() {
     let (client, _) = join(&hub, member("t", "u"), 10, Start::Now);
     hub.begin(Epoch(8), 4);
     let told = Item::Reset(Reset::Epoch, Cursor::new(Epoch(8), 4));
-    assert_eq!(client.outbox.next(), Next::Write(vec![told]));
+    assert_eq!(client.outbox.next(0), Next::Write(vec![told]));
 }
 
 #[test]
@@ -275,4 +279,36 @@ proptest! {
         seen.extend(drain(&client));
         prop_assert_eq!(seen, expected);
     }
+}
+
+#[test]
+fn who_comes_and_goes_while_events_are_handed_out_misses_nothing_and_sees_nothing_twice() {
+    const EVENTS: u64 = 5_000;
+    let hub = hub();
+    // Handing out takes a while.
+    let others: Vec<_> = (0..1000).map(|_| join(&hub, member("acme", "bob"), 0, Start::Now)).collect();
+    let one_client = |hub: Arc<Hub>| {
+        let (mut seen, mut cursor) = (Vec::new(), Cursor::new(EPOCH, 0));
+        while cursor.sequence < EVENTS {
+            let (registration, _) = join(&hub, member("acme", "alice"), 3, Start::After(cursor));
+            // A few rounds, until it leaves again.
+            for _ in 0..rand::random_range(1..20) {
+                seen.extend(drain(&registration));
+            }
+            let last = seen.last().copied().unwrap_or(0);
+            cursor.sequence = last.max(registration.outbox.writer(|writer| writer.position()).sequence);
+        }
+        seen
+    };
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let hub = hub.clone();
+            std::thread::spawn(move || one_client(hub))
+        })
+        .collect();
+    (1..=EVENTS).for_each(|sequence| push(&hub, sequence, "sse.acme.all"));
+    for client in clients {
+        assert_eq!(client.join().expect("no panic"), (1..=EVENTS).collect::<Vec<_>>());
+    }
+    drop(others);
 }

@@ -59,7 +59,7 @@ impl DeadLetters {
 
     /// Gives the hub its next message, and takes it when nobody may get it.
     pub async fn hand_over(&self, hub: &Hub, entry: Arc<Entry>) {
-        if let Err(refusal) = hub.push(entry.clone()) {
+        if let Err(refusal) = hub.push(&entry) {
             let Message { sequence, subject, payload, .. } = entry.message.clone();
             self.refuse(hub, DeadLetter { sequence, subject, payload, refusal }).await;
         }

@@ -171,12 +171,6 @@ impl Metrics {
         let _ = self.present.set(Box::new(present));
     }
 
-    /// Events that slow clients did not get.
-    #[must_use]
-    pub fn overflow(&self) -> Counter {
-        self.dropped.get("overflow").cloned().unwrap_or_default()
-    }
-
     /// Events that nobody may get.
     #[must_use]
     pub fn refused(&self) -> Counter {

@@ -9,7 +9,6 @@ mod push;
 mod trace;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
@@ -86,7 +85,7 @@ impl Telemetry {
 
     /// Notes what opened in the span of its handshake, and answers what accompanies it.
     #[must_use]
-    pub fn observe(self: &Arc<Self>, stream: &Opened) -> Arc<Observer> {
+    pub fn observe(self: &Arc<Self>, stream: &Opened) -> Observer {
         let trace = self.tracer.as_ref().and_then(|_| {
             let connect = Span::current();
             let context = connect.context().span().span_context().clone();
@@ -100,23 +99,19 @@ impl Telemetry {
             connect.add_link(trace.connection().clone());
             Some(Box::new(trace))
         });
-        Arc::new(Observer { trace, ..self.untraced() })
+        Observer { trace, ..self.observer() }
     }
 
     /// What accompanies a stream that is not traced.
     #[must_use]
-    pub fn observer(self: &Arc<Self>) -> Arc<Observer> {
-        Arc::new(self.untraced())
-    }
-
-    fn untraced(self: &Arc<Self>) -> Observer {
+    pub fn observer(self: &Arc<Self>) -> Observer {
         Observer {
             telemetry: self.clone(),
             opened: Instant::now(),
             trace: None,
-            delivered: AtomicU64::new(0),
-            replayed: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
+            delivered: 0,
+            replayed: 0,
+            bytes: 0,
         }
     }
 }
@@ -159,24 +154,24 @@ pub struct Observer {
     telemetry: Arc<Telemetry>,
     opened: Instant,
     trace: Option<Box<StreamTrace>>,
-    delivered: AtomicU64,
-    replayed: AtomicU64,
-    bytes: AtomicU64,
+    delivered: u64,
+    replayed: u64,
+    bytes: u64,
 }
 
 impl Observer {
     /// Notes events that go to the socket now. `replayed`: the client had missed them.
-    pub fn written(&self, events: &[Arc<Delivery>], replayed: bool) {
+    pub fn written(&mut self, events: &[Arc<Delivery>], replayed: bool) {
         let metrics = &self.telemetry.metrics;
         let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
         metrics.delivered.inc_by(count);
-        self.delivered.fetch_add(count, Ordering::Relaxed);
+        self.delivered += count;
         if replayed {
             metrics.replayed.inc_by(count);
-            self.replayed.fetch_add(count, Ordering::Relaxed);
+            self.replayed += count;
         }
         let bytes: usize = events.iter().map(|event| event.frame.as_bytes().len()).sum();
-        self.bytes.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         for event in events {
             let traced = self.telemetry.tracer.as_ref().zip(self.trace.as_ref());
@@ -187,17 +182,20 @@ impl Observer {
         }
     }
 
-    /// Notes the end.
+    /// Notes an event that the client does not get.
+    pub fn dropped(&self) {
+        self.telemetry.metrics.dropped.inc("overflow");
+    }
+
+    /// Notes the end, and answers how it went.
+    #[must_use]
     pub fn ended(&self, end: End) -> Counts {
         self.telemetry.metrics.ended(end, self.opened.elapsed().as_secs_f64());
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counts = Counts { delivered: count(&self.delivered), replayed: count(&self.replayed) };
+        let Self { delivered, replayed, bytes, .. } = *self;
         if let Some((tracer, stream)) = self.telemetry.tracer.as_ref().zip(self.trace.as_ref()) {
-            let Counts { delivered, replayed } = counts;
-            let totals = Totals { reason: end.as_str(), delivered, replayed, bytes: count(&self.bytes) };
-            tracer.ended(stream, &totals);
+            tracer.ended(stream, &Totals { reason: end.as_str(), delivered, replayed, bytes });
         }
-        counts
+        Counts { delivered, replayed }
     }
 
     /// Trace of the handshake, if there is one.

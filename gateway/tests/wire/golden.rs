@@ -13,6 +13,8 @@ fn block(id: Option<Cursor>, event: Option<&str>, retry: Option<u32>, data: &str
 #[track_caller]
 fn assert_bytes(frame: &Frame, golden: &str) {
     assert_eq!(frame.as_bytes(), golden.as_bytes(), "{:?}", String::from_utf8_lossy(frame.as_bytes()));
+    let chunk = format!("{:x}\r\n{golden}\r\n", golden.len());
+    assert_eq!(frame.chunk(), chunk.as_bytes(), "{:?}", String::from_utf8_lossy(frame.chunk()));
 }
 
 #[test]
