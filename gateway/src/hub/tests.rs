@@ -283,10 +283,11 @@ proptest! {
 
 #[test]
 fn who_comes_and_goes_while_events_are_handed_out_misses_nothing_and_sees_nothing_twice() {
-    const EVENTS: u64 = 5_000;
+    const EVENTS: u64 = 1_000;
     let hub = hub();
     // Handing out takes a while.
-    let others: Vec<_> = (0..1000).map(|_| join(&hub, member("acme", "bob"), 0, Start::Now)).collect();
+    let others: Vec<_> =
+        (0..3000).map(|i| join(&hub, member("acme", &format!("other-{i}")), 0, Start::Now)).collect();
     let one_client = |hub: Arc<Hub>| {
         let (mut seen, mut cursor) = (Vec::new(), Cursor::new(EPOCH, 0));
         while cursor.sequence < EVENTS {
