@@ -23,7 +23,6 @@ pub mod control;
 pub mod cursor;
 pub mod event;
 pub mod http;
-pub mod https;
 pub mod hub;
 pub mod logs;
 pub mod nats;

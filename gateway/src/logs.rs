@@ -16,7 +16,7 @@ use crate::telemetry::TARGET;
 pub fn start(logging: &Logging, tracer: Option<SdkTracer>) {
     let level = logging.level.as_str();
     // A span of a trace is no context of a line: lines name their trace.
-    let filter = format!("warn,sse_gateway={level},{TARGET}=off,async_nats=error");
+    let filter = format!("warn,sse_gateway={level},sse_otlp={level},{TARGET}=off,async_nats=error");
     let filter = EnvFilter::new(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match logging.format {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
 use reqwest::{Client, StatusCode};
 use sse_crds::auth::Issuer;
+use sse_otlp::https::{self, HttpsError};
 use tokio::time::timeout;
 
 use super::jwks::{KeySet, KeySetError};
-use crate::https::{self, HttpsError};
 use crate::secret::{Bytes, Missing, SecretFile};
 
 /// An issuer has this long for its whole answer.

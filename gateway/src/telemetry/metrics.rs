@@ -4,7 +4,6 @@
 //! with its first count misses that count. The names are a contract, in docs/telemetry.md.
 
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -20,7 +19,7 @@ use crate::connection::End;
 use crate::wire::Reset;
 
 /// A counter; clones count together.
-pub type Counter = prometheus_client::metrics::counter::Counter<u64, AtomicU64>;
+pub use sse_otlp::Counter;
 
 /// Bounds of the latency's buckets, in seconds.
 pub(super) const LATENCY: [f64; 14] =

@@ -3,7 +3,6 @@
 //! A stream has an [`Observer`], which its writer tells of each event that goes to the socket, and which tells of
 //! its end. With no collector there are no spans, and what is left is a few counters.
 
-mod export;
 pub mod metrics;
 mod push;
 mod trace;
@@ -16,6 +15,8 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use sse_crds::SecretKeyRef;
+use sse_otlp::{Collector, MetricExporter, Queue, Secret, Settings};
 use tokio::time::Instant;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -23,15 +24,13 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use crate::config::Config;
 use crate::connection::End;
 use crate::event::Delivery;
-use export::{Collector, MetricExporter, Queue};
+use crate::secret::SecretFile;
 use metrics::Metrics;
 use trace::{Ids, Share, Totals, Tracer};
 pub use trace::{Origin, StreamTrace};
 
 /// Target of the spans that go to the collector.
 pub const TARGET: &str = "sse_gateway::trace";
-/// How long the last spans may take to go out, and the last metrics.
-const LAST_EXPORT: Duration = Duration::from_millis(1500);
 
 /// What all of the pod shares.
 pub struct Telemetry {
@@ -44,7 +43,7 @@ impl Telemetry {
     /// Counts, and exports if the configuration names a collector. Inside the runtime.
     #[must_use]
     pub fn start(config: &Config, pod: &str) -> Arc<Self> {
-        let Some(collector) = Collector::new(config) else { return Self::counting() };
+        let Some(collector) = Collector::new(settings(config)) else { return Self::counting() };
         let metrics = Arc::new(Metrics::new());
         let resource = resource(config, pod);
         let spec = &config.spec.telemetry;
@@ -74,13 +73,9 @@ impl Telemetry {
 
     /// Exports what waits, as far as there is time.
     pub async fn stop(&self) {
-        let Some((spans, meters)) = self.providers.clone() else { return };
-        // The library blocks; what it waits for runs in the runtime.
-        let ended = tokio::task::spawn_blocking(move || {
-            let _ = spans.shutdown_with_timeout(LAST_EXPORT);
-            let _ = meters.shutdown_with_timeout(LAST_EXPORT);
-        });
-        let _ = tokio::time::timeout(LAST_EXPORT * 2, ended).await;
+        if let Some((spans, meters)) = self.providers.clone() {
+            sse_otlp::stop(spans, meters).await;
+        }
     }
 
     /// Notes what opened in the span of its handshake, and answers what accompanies it.
@@ -113,6 +108,21 @@ impl Telemetry {
             replayed: 0,
             bytes: 0,
         }
+    }
+}
+
+/// What the configuration says of a collector.
+fn settings(config: &Config) -> Settings {
+    let spec = &config.spec.telemetry;
+    let secret = |field: &str, secret: &Option<SecretKeyRef>| {
+        let file = SecretFile::new(&config.secrets_dir, format!("telemetry.{field}"), secret.clone()?);
+        Some(Box::new(move || file.load().map_err(|missing| missing.to_string())) as Secret)
+    };
+    Settings {
+        endpoint: spec.otlp_endpoint.clone(),
+        protocol: spec.otlp_protocol,
+        headers: secret("otlpHeadersSecretRef", &spec.otlp_headers_secret_ref),
+        ca: secret("caSecretRef", &spec.ca_secret_ref),
     }
 }
 

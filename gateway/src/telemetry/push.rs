@@ -8,8 +8,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, Meter, MeterProvider as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use sse_otlp::MetricExporter;
 
-use super::export::MetricExporter;
 use super::metrics::{Counter, LATENCY, LIFE, Labelled, Metrics, Named};
 use crate::connection::End;
 

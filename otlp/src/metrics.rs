@@ -11,12 +11,14 @@ use tokio::time::timeout;
 
 use super::{Collector, Current, DEADLINE, ExportError, inside};
 
+/// Pushes what a reader of metrics has read.
 pub struct MetricExporter {
     collector: Arc<Collector>,
     current: Current<opentelemetry_otlp::MetricExporter>,
 }
 
 impl MetricExporter {
+    #[must_use]
     pub fn new(collector: Arc<Collector>) -> Self {
         Self { collector, current: Current::new() }
     }

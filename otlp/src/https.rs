@@ -1,6 +1,6 @@
-//! HTTP requests that the gateway makes itself: to issuers, to the collector.
+//! HTTP requests that nobody else made: to issuers, to the collector.
 //!
-//! The image has no certificates of its own: Mozilla's authorities are built in, and where a `caSecretRef` is
+//! The images need no certificates of their own: Mozilla's authorities are built in, and where a `caSecretRef` is
 //! given that authority counts and no other. Redirects are not followed, answers are bounded.
 
 use std::sync::Arc;

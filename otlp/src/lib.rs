@@ -1,9 +1,11 @@
-//! The way to the collector: OTLP over gRPC or HTTP, with the headers and the authority of today.
+//! The way to an OpenTelemetry collector, for gateway and operator: OTLP over gRPC or HTTP, with the headers and the
+//! authority of today. And the [HTTPS](https) beneath it, which the gateway also asks issuers by.
 //!
 //! A collector that is away costs nothing but what would have gone to it: a bounded [queue](spans), a deadline for
 //! each export, a count of what was dropped, one line in the log when it goes and one when it is back.
 
 mod http;
+pub mod https;
 mod metrics;
 mod spans;
 
@@ -18,26 +20,31 @@ use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
-use opentelemetry_sdk::trace::SpanExporter as _;
-use sse_crds::telemetry::{OtlpProtocol, Telemetry as Spec};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter as _};
+use sse_crds::telemetry::OtlpProtocol;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use crate::config::Config;
-use crate::https::HttpsError;
-use crate::secret::{Missing, SecretFile};
 use http::Client;
-pub(super) use metrics::MetricExporter;
-pub(super) use spans::Queue;
+use https::HttpsError;
+pub use metrics::MetricExporter;
+pub use spans::{Counter, Queue};
 
 /// How long the collector has for one export.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long the last spans may take to go out, and the last metrics.
+const LAST_EXPORT: Duration = Duration::from_millis(1500);
+
+/// Reads a secret as it is now. The error names what is missing, and nothing that it holds.
+pub type Secret = Box<dyn Fn() -> Result<Arc<[u8]>, String> + Send + Sync>;
+
 /// Why nothing can be exported.
 #[derive(Debug, thiserror::Error)]
 enum ExportError {
     #[error("missing secret: {0}")]
-    Secret(#[from] Missing),
+    Secret(String),
     #[error("{0}")]
     Tls(#[from] HttpsError),
     #[error("telemetry.otlpHeadersSecretRef: line {0} is not 'name=value'")]
@@ -50,12 +57,20 @@ enum ExportError {
     Refused(#[from] OTelSdkError),
 }
 
-/// Where the collector is, and what it wants to see.
-pub(super) struct Collector {
-    endpoint: String,
-    protocol: OtlpProtocol,
-    headers: Option<SecretFile>,
-    ca: Option<SecretFile>,
+/// What a user says of a collector.
+pub struct Settings {
+    /// `http://` or `https://`. Nothing is exported where it is empty.
+    pub endpoint: String,
+    pub protocol: OtlpProtocol,
+    /// Headers of each export: one `name=value` a line.
+    pub headers: Option<Secret>,
+    /// Authority (PEM) of the collector, instead of the public ones.
+    pub ca: Option<Secret>,
+}
+
+/// A collector, and whether it takes what it is sent.
+pub struct Collector {
+    settings: Settings,
     runtime: Handle,
     /// Whether the last export succeeded: each change is told once.
     well: AtomicBool,
@@ -65,36 +80,24 @@ pub(super) struct Collector {
 #[derive(Clone, PartialEq, Eq)]
 struct Made {
     headers: Vec<(String, String)>,
-    ca: Option<crate::secret::Bytes>,
+    ca: Option<Arc<[u8]>>,
 }
 
 impl Collector {
-    /// The collector of the configuration, if there is one. Inside the runtime.
-    pub fn new(config: &Config) -> Option<Arc<Self>> {
-        let Spec { otlp_endpoint, otlp_protocol, otlp_headers_secret_ref, ca_secret_ref, .. } =
-            &config.spec.telemetry;
-        let file = |field: &str, secret: &Option<_>| {
-            let secret: Option<sse_crds::SecretKeyRef> = secret.clone();
-            secret.map(|secret| SecretFile::new(&config.secrets_dir, field.into(), secret))
-        };
-        (!otlp_endpoint.is_empty()).then(|| {
-            Arc::new(Self {
-                endpoint: otlp_endpoint.trim_end_matches('/').to_owned(),
-                protocol: *otlp_protocol,
-                headers: file("telemetry.otlpHeadersSecretRef", otlp_headers_secret_ref),
-                ca: file("telemetry.caSecretRef", ca_secret_ref),
-                runtime: Handle::current(),
-                well: AtomicBool::new(true),
-            })
-        })
+    /// The collector of the settings, if they name one. Inside the runtime.
+    #[must_use]
+    pub fn new(settings: Settings) -> Option<Arc<Self>> {
+        let endpoint = settings.endpoint.trim_end_matches('/').to_owned();
+        let settings = Settings { endpoint, ..settings };
+        let is_named = !settings.endpoint.is_empty();
+        is_named.then(|| Arc::new(Self { settings, runtime: Handle::current(), well: AtomicBool::new(true) }))
     }
 
     fn made(&self) -> Result<Made, ExportError> {
-        let headers = match &self.headers {
-            Some(file) => headers(&file.load()?)?,
-            None => Vec::new(),
-        };
-        Ok(Made { headers, ca: self.ca.as_ref().map(SecretFile::load).transpose()? })
+        let read = |secret: &Option<Secret>| secret.as_ref().map(|read| read()).transpose();
+        let headers = read(&self.settings.headers).map_err(ExportError::Secret)?;
+        let ca = read(&self.settings.ca).map_err(ExportError::Secret)?;
+        Ok(Made { headers: headers.map_or(Ok(Vec::new()), |lines| self::headers(&lines))?, ca })
     }
 
     fn tls(made: &Made) -> ClientTlsConfig {
@@ -106,13 +109,13 @@ impl Collector {
 
     fn metadata(made: &Made) -> MetadataMap {
         let pairs = made.headers.iter().filter_map(|(name, value)| {
-            Some((name.parse::<axum::http::HeaderName>().ok()?, value.parse().ok()?))
+            Some((name.parse::<reqwest::header::HeaderName>().ok()?, value.parse().ok()?))
         });
         MetadataMap::from_headers(pairs.collect())
     }
 
     fn grpc<B: WithExportConfig + WithTonicConfig>(&self, builder: B, made: &Made) -> B {
-        let builder = builder.with_endpoint(&self.endpoint).with_timeout(DEADLINE);
+        let builder = builder.with_endpoint(&self.settings.endpoint).with_timeout(DEADLINE);
         let builder = builder.with_metadata(Self::metadata(made));
         if self.is_tls() { builder.with_tls_config(Self::tls(made)) } else { builder }
     }
@@ -121,14 +124,15 @@ impl Collector {
     where
         B: WithExportConfig + WithHttpConfig,
     {
-        let builder = builder.with_endpoint(format!("{}{path}", self.endpoint)).with_timeout(DEADLINE);
+        let builder =
+            builder.with_endpoint(format!("{}{path}", self.settings.endpoint)).with_timeout(DEADLINE);
         let builder = builder.with_protocol(Protocol::HttpBinary).with_http_client(Client::new(made)?);
         Ok(builder.with_headers(made.headers.iter().cloned().collect()))
     }
 
     fn spans(&self, made: &Made, resource: &Resource) -> Result<SpanExporter, ExportError> {
         let builder = SpanExporter::builder();
-        let mut exporter = match self.protocol {
+        let mut exporter = match self.settings.protocol {
             OtlpProtocol::Grpc => self.grpc(builder.with_tonic(), made).build()?,
             OtlpProtocol::Http => self.http(builder.with_http(), "/v1/traces", made)?.build()?,
         };
@@ -138,14 +142,14 @@ impl Collector {
 
     fn metrics(&self, made: &Made) -> Result<opentelemetry_otlp::MetricExporter, ExportError> {
         let builder = opentelemetry_otlp::MetricExporter::builder();
-        Ok(match self.protocol {
+        Ok(match self.settings.protocol {
             OtlpProtocol::Grpc => self.grpc(builder.with_tonic(), made).build()?,
             OtlpProtocol::Http => self.http(builder.with_http(), "/v1/metrics", made)?.build()?,
         })
     }
 
     fn is_tls(&self) -> bool {
-        self.endpoint.starts_with("https://")
+        self.settings.endpoint.starts_with("https://")
     }
 
     /// Tells when the collector goes, and when it is back.
@@ -153,14 +157,26 @@ impl Collector {
         let well = result.is_ok();
         let changed = self.well.swap(well, Ordering::Relaxed) != well;
         match result {
-            Ok(()) if changed => info!(endpoint = self.endpoint, "The collector takes telemetry again."),
+            Ok(()) if changed => {
+                info!(endpoint = self.settings.endpoint, "The collector takes telemetry again.");
+            }
             Err(error) if changed => {
-                warn!(endpoint = self.endpoint, %error, "The collector takes no telemetry; it is dropped.");
+                warn!(endpoint = self.settings.endpoint, %error, "The collector takes no telemetry; it is dropped.");
             }
             _ => {}
         }
         if well { Ok(()) } else { Err(OTelSdkError::InternalFailure("not exported".into())) }
     }
+}
+
+/// Exports what waits, as far as there is time.
+pub async fn stop(spans: SdkTracerProvider, meters: SdkMeterProvider) {
+    // The library blocks; what it waits for runs in the runtime.
+    let ended = tokio::task::spawn_blocking(move || {
+        let _ = spans.shutdown_with_timeout(LAST_EXPORT);
+        let _ = meters.shutdown_with_timeout(LAST_EXPORT);
+    });
+    let _ = tokio::time::timeout(LAST_EXPORT * 2, ended).await;
 }
 
 /// One `name=value` a line.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use opentelemetry_sdk::Resource;
@@ -13,7 +13,9 @@ use opentelemetry_sdk::trace::{
 use tokio::time::timeout;
 
 use super::{Collector, Current, DEADLINE, ExportError, Made, inside};
-use crate::telemetry::metrics::Counter;
+
+/// A counter; clones count together.
+pub type Counter = prometheus_client::metrics::counter::Counter<u64, AtomicU64>;
 
 /// Spans that may wait for the collector.
 const QUEUE: usize = 4096;
@@ -66,6 +68,7 @@ pub struct Queue {
 }
 
 impl Queue {
+    #[must_use]
     pub fn new(collector: Arc<Collector>, dropped: Counter) -> Self {
         let waiting = Arc::new(AtomicUsize::new(0));
         let resource = Resource::builder_empty().build();
