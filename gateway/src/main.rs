@@ -202,8 +202,8 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
     info!(streams = streams.len(), ?window, "Draining; a second signal ends at once.");
     tokio::select! {
         () = wind_down(&unready, &context, &streams, window) => {}
-        _ = signals.0.recv() => warn!("Ended at once."),
-        _ = signals.1.recv() => warn!("Ended at once."),
+        _ = signals.0.recv() => warn!("The gateway ends at once."),
+        _ = signals.1.recv() => warn!("The gateway ends at once."),
     }
     stop.cancel();
     connections.close();

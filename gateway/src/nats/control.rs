@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::Link;
+use super::seldom::Seldom;
 use crate::control::{self, ControlError, Operation};
 use crate::hub::Hub;
 
@@ -15,14 +16,14 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Does what comes, for ever.
 pub async fn run(link: &Link, prefix: &str, hub: &Hub) {
-    let prefix = format!("{prefix}-ctl");
+    let (prefix, refusals) = (format!("{prefix}-ctl"), Seldom::default());
     loop {
         let (client, replaced) = link.present();
         match client.subscribe(format!("{prefix}.>")).await {
             Ok(mut messages) => {
                 let hear = async {
                     while let Some(message) = messages.next().await {
-                        obey(&prefix, hub, &message);
+                        obey(&prefix, hub, &message, &refusals);
                     }
                 };
                 tokio::select! {
@@ -36,12 +37,16 @@ pub async fn run(link: &Link, prefix: &str, hub: &Hub) {
     }
 }
 
-fn obey(prefix: &str, hub: &Hub, message: &async_nats::Message) {
+fn obey(prefix: &str, hub: &Hub, message: &async_nats::Message, refusals: &Seldom) {
     match handle(prefix, hub, message) {
         Ok((operation, connections)) => {
             debug!(operation = operation.name(), connections, "Did what a back end asked for.");
         }
-        Err(error) => warn!(%error, "Refused a control operation."),
+        Err(error) => {
+            if let Some(others) = refusals.turn() {
+                warn!(%error, others, "Refused a control operation.");
+            }
+        }
     }
 }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::Link;
+use super::seldom::Seldom;
 use crate::cursor::{Cursor, Epoch};
 use crate::event::{Entry, Message, Refusal};
 use crate::hub::Hub;
@@ -22,8 +23,6 @@ use crate::telemetry::metrics::Counter;
 const WAITING: usize = 1024;
 /// How long NATS may take to take one.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// One line in the log for all that is refused in this time.
-const TOLD: Duration = Duration::from_secs(1);
 
 /// An event that was refused.
 #[derive(Clone, Debug)]
@@ -76,16 +75,12 @@ impl DeadLetters {
     /// Publishes what comes, for ever.
     pub async fn run(&self, link: &Link) {
         let mut receiver = self.receiver.lock().await;
-        let mut told: Option<Instant> = None;
-        let mut untold = 0u64;
+        let lines = Seldom::default();
         while let Some((epoch, letter)) = receiver.recv().await {
             let DeadLetter { sequence, refusal, .. } = letter;
             debug!(sequence, reason = %refusal, "Refused an event.");
-            if told.is_none_or(|at| at.elapsed() >= TOLD) {
-                warn!(sequence, reason = %refusal, others = untold, "Refused an event; it is a dead letter.");
-                (told, untold) = (Some(Instant::now()), 0);
-            } else {
-                untold += 1;
+            if let Some(others) = lines.turn() {
+                warn!(sequence, reason = %refusal, others, "Refused an event; it is a dead letter.");
             }
             self.deliver(link, epoch, &letter).await;
         }

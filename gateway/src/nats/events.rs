@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::link::LinkState;
+use super::seldom::Seldom;
 use crate::telemetry::metrics::Metrics;
 
 /// Tells the state of the connection, as long as its client is the present one.
@@ -23,6 +24,9 @@ pub struct Teller {
     metrics: Arc<Metrics>,
     present: Arc<AtomicU64>,
     this: u64,
+    /// Of what can happen with each message.
+    overflows: Seldom,
+    server_errors: Seldom,
 }
 
 impl Teller {
@@ -34,7 +38,8 @@ impl Teller {
         present: Arc<AtomicU64>,
         this: u64,
     ) -> Self {
-        Self { causes: Causes::new(nats), states, metrics, present, this }
+        let (overflows, server_errors) = (Seldom::default(), Seldom::default());
+        Self { causes: Causes::new(nats), states, metrics, present, this, overflows, server_errors }
     }
 
     fn counts(&self) -> bool {
@@ -44,60 +49,66 @@ impl Teller {
     /// Takes what happened.
     pub fn note(&self, event: &Event) {
         if self.counts() {
-            note(&self.states, &self.metrics, event);
+            self.tell(event);
         }
     }
 
     /// Takes why the last attempt failed: more than its event told, be it before or after this.
     pub fn note_attempts(&self, servers: &[Server]) {
         let cause = self.causes.of(servers).filter(|_| self.counts());
-        if let Some(cause) = cause.filter(|cause| self.states.borrow().error.as_ref() != Some(cause)) {
-            warn!(%cause, "NATS is not reached.");
-            self.states.send_modify(|state| state.error = Some(cause));
+        if let Some(error) = cause.filter(|cause| self.states.borrow().error.as_ref() != Some(cause)) {
+            warn!(error, "NATS is not reached.");
+            self.states.send_modify(|state| state.error = Some(error));
         }
     }
-}
 
-fn note(sender: &watch::Sender<LinkState>, metrics: &Metrics, event: &Event) {
-    match event {
-        Event::Connected => {
-            sender.send_modify(|state| {
-                if state.generation > 0 {
-                    metrics.nats_reconnects.inc();
-                }
-                state.connected = true;
-                state.generation += 1;
-                state.error = None;
-            });
-            info!("Connected to NATS.");
-        }
-        Event::Disconnected | Event::Closed => {
-            sender.send_modify(|state| state.connected = false);
-            warn!("Disconnected from NATS.");
-        }
-        Event::SlowConsumer(_) => {
-            metrics.slow_consumer.inc();
-            warn!("The live feed overflowed; what was dropped is read from the log.");
-        }
-        Event::LameDuckMode => info!("The NATS server is about to stop."),
-        Event::ServerError(error) => {
-            sender.send_modify(|state| state.error = Some(error.to_string()));
-            warn!(%error, "The NATS server reports an error.");
-        }
-        Event::ClientError(error) => {
-            let text = error.to_string();
-            let news = sender.send_if_modified(|state| {
-                let news = !state.error.as_deref().is_some_and(|known| known == text || tells(known, error));
-                if news {
-                    state.error = Some(text);
-                }
-                news
-            });
-            if news {
-                warn!(%error, "The NATS connection reports an error.");
+    fn tell(&self, event: &Event) {
+        let states = &self.states;
+        match event {
+            Event::Connected => {
+                states.send_modify(|state| {
+                    if state.generation > 0 {
+                        self.metrics.nats_reconnects.inc();
+                    }
+                    state.connected = true;
+                    state.generation += 1;
+                    state.error = None;
+                });
+                info!("Connected to NATS.");
             }
+            Event::Disconnected | Event::Closed => {
+                states.send_modify(|state| state.connected = false);
+                warn!("Disconnected from NATS.");
+            }
+            Event::SlowConsumer(_) => {
+                self.metrics.slow_consumer.inc();
+                if let Some(others) = self.overflows.turn() {
+                    warn!(others, "The live feed overflowed; what was dropped is read from the log.");
+                }
+            }
+            Event::LameDuckMode => info!("The NATS server is about to stop."),
+            Event::ServerError(error) => {
+                states.send_modify(|state| state.error = Some(error.to_string()));
+                if let Some(others) = self.server_errors.turn() {
+                    warn!(%error, others, "The NATS server reports an error.");
+                }
+            }
+            Event::ClientError(error) => {
+                let text = error.to_string();
+                let news = states.send_if_modified(|state| {
+                    let news =
+                        !state.error.as_deref().is_some_and(|known| known == text || tells(known, error));
+                    if news {
+                        state.error = Some(text);
+                    }
+                    news
+                });
+                if news {
+                    warn!(%error, "The NATS connection reports an error.");
+                }
+            }
+            Event::Draining => {}
         }
-        Event::Draining => {}
     }
 }
 

@@ -241,7 +241,7 @@ impl Keeper {
                 self.clients.send_replace(client);
             }
             Err(error) => {
-                warn!(%error, "A new connection to NATS can not be begun.");
+                warn!(%error, "The connection to NATS can not be begun; trying again.");
                 self.pulse = None;
                 sleep(AGAIN).await;
             }

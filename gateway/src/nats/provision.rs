@@ -94,7 +94,7 @@ pub async fn stream(jetstream: &Context, config: &Config) -> Result<Facts, Provi
             let epoch = Epoch(rand::random());
             match jetstream.create_stream(wanted(config, epoch)).await {
                 Ok(stream) => {
-                    info!(stream = %name, %epoch, "Made the stream.");
+                    info!(stream = %name, %epoch, "The stream was made.");
                     stream.cached_info().clone()
                 }
                 // Another pod of this gateway was faster.
@@ -125,7 +125,7 @@ async fn update(jetstream: &Context, config: &Config, info: Info) -> Result<Info
     if number(&info, GENERATION) > config.generation || is_as(&info.config, &wanted) {
         return Ok(info);
     }
-    info!(stream = %config.stream_name(), "Updated the stream.");
+    info!(stream = %config.stream_name(), "The stream was updated.");
     Ok(jetstream.update_stream(wanted).await?)
 }
 

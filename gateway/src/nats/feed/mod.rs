@@ -135,7 +135,7 @@ impl Feed {
                 Broken::Remade => sleep(AGAIN / 5).await,
                 broken => {
                     self.status.set_disconnected(broken.to_string());
-                    warn!(reason = %broken, "The live feed is interrupted.");
+                    warn!(error = %broken, "The live feed is interrupted.");
                     sleep(AGAIN).await;
                 }
             }
