@@ -14,12 +14,13 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DynamicObject, ListParams};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 
 use crate::apis::{Apis, is_missing};
 use crate::memory::Key;
 use crate::plan::{self, Children, Optional};
 use crate::rollouts::{self, Cause};
+use crate::telemetry;
 
 use place::Place;
 
@@ -62,6 +63,13 @@ pub struct Owner<'a> {
     pub name: &'a str,
     pub namespace: &'a str,
     pub uid: &'a str,
+}
+
+/// As log lines name it.
+impl std::fmt::Display for Owner<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 impl Owner<'_> {
@@ -109,7 +117,8 @@ pub async fn children(
     Place::new(client, owner).apply(&mut plan.headless).await?;
     // Before the pods: none is ever without it.
     Place::new(client, owner).settle(plan.network_policy.as_mut()).await?;
-    let (deployment, waits) = deployment(client, owner, plan, admit).await?;
+    let span = telemetry::apply("Deployment", owner.name);
+    let (deployment, waits) = telemetry::step(span, deployment(client, owner, plan, admit)).await?;
 
     let rest = [
         Place::new(client, owner).settle(plan.disruption_budget.as_mut()).await,
@@ -140,7 +149,10 @@ async fn deployment(
     rollouts::sign(&mut plan.deployment, generation);
     let admitted = admit(rollouts::cause(meta, &plan.deployment));
     let live = match live {
-        Some(live) if !admitted => return Ok((live, true)),
+        Some(live) if !admitted => {
+            telemetry::wrote(false);
+            return Ok((live, true));
+        }
         live => live,
     };
     match plan.first_replicas {
@@ -148,8 +160,7 @@ async fn deployment(
         // Before the replicas are the spec's again: it would set them once more.
         None => Place::<HorizontalPodAutoscaler>::new(client, owner).remove().await?,
     }
-    let uid = live.and_then(|live| live.uid());
-    Ok((place.write(&mut plan.deployment, uid).await?, false))
+    Ok((place.write(&mut plan.deployment, live.as_ref().map(Resource::meta)).await?, false))
 }
 
 /// Settles a child whose API the cluster may lack.

@@ -1,10 +1,12 @@
 //! Command line and environment.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use sse_crds::pod::ImagePullPolicy;
+use sse_crds::telemetry::OtlpProtocol;
 
 /// Runs gateways for `SseGateway` resources.
 #[derive(Debug, Parser)]
@@ -56,6 +58,22 @@ pub struct Arguments {
     /// Least severity that is logged, or filter directives such as `info,kube=debug`.
     #[arg(long, env, default_value = "info")]
     pub log_level: String,
+
+    /// OpenTelemetry collector of the operator's own traces and metrics: `http://collector:4317`. Empty: nothing is exported.
+    #[arg(long, env, default_value = "", value_parser = endpoint)]
+    pub otlp_endpoint: String,
+
+    /// Protocol spoken with it.
+    #[arg(long, env, value_enum, default_value = "grpc")]
+    pub otlp_protocol: Protocol,
+
+    /// File with the headers of each export, one `name=value` a line. Read again when it changes.
+    #[arg(long, env)]
+    pub otlp_headers_file: Option<PathBuf>,
+
+    /// File with the certificate authority (PEM) of the collector, instead of the public ones.
+    #[arg(long, env)]
+    pub otlp_ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
@@ -89,6 +107,33 @@ impl From<PullPolicy> for ImagePullPolicy {
     }
 }
 
+/// [`OtlpProtocol`], as the chart's values name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    Grpc,
+    Http,
+}
+
+impl From<Protocol> for OtlpProtocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Grpc => Self::Grpc,
+            Protocol::Http => Self::Http,
+        }
+    }
+}
+
+/// What a resource may say, too: credentials are for the headers.
+fn endpoint(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let is_good =
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(|c: char| c == '@' || c.is_whitespace()));
+    if is_good || text.is_empty() {
+        return Ok(text.to_owned());
+    }
+    Err("must be http://… or https://…, without credentials".into())
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be key=value")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
@@ -117,6 +162,17 @@ mod tests {
         assert_eq!(arguments.pod_labels, [("a/b".into(), "c".into()), ("d".into(), "e".into())]);
         let wrong = parse(&[&run[..], &["a"]].concat()).expect_err("no pair").to_string();
         assert!(wrong.contains("must be key=value"), "{wrong}");
+    }
+
+    #[test]
+    fn an_endpoint_is_a_url_without_credentials() {
+        let with = |endpoint: &str| parse(&["--gateway-image", "i", "--otlp-endpoint", endpoint]);
+        for good in ["", "http://tempo.monitoring.svc:4317", "https://collector/otlp"] {
+            assert_eq!(with(good).expect("arguments").otlp_endpoint, good);
+        }
+        for wrong in ["collector:4317", "http://", "http://me:s3cret@collector", "http://a b"] {
+            assert!(with(wrong).expect_err(wrong).to_string().contains("without credentials"), "{wrong}");
+        }
     }
 
     #[test]

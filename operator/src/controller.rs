@@ -4,6 +4,7 @@
 //! children every change counts, so that drift is put back and a rollout is followed. Each watch
 //! recovers by itself; one that is refused does not hold up the others.
 
+use std::convert::Infallible;
 use std::fmt::Debug;
 use std::future::ready;
 use std::hash::Hash;
@@ -37,7 +38,7 @@ use crate::health::Readiness;
 use crate::memory::jittered;
 use crate::notice::chain;
 use crate::plan::{MANAGED_BY, Optional};
-use crate::reconcile::{Context, Error, reconcile, retry};
+use crate::reconcile::{Context, reconcile};
 
 /// A gateway as watched. One that can not be read is still an item, or it would stall the watch of
 /// all others (<https://github.com/kube-rs/kube/issues/774>).
@@ -110,8 +111,7 @@ pub async fn run(
                 context.changes.forget(&key);
                 context.rollouts.withdraw(&key);
             }
-            // Told in full, with the time of the retry, where it happened.
-            Err(controller::Error::ReconcilerFailed(..)) => {}
+            Err(controller::Error::ReconcilerFailed(never, _)) => match never {},
             Err(error) => warn!(error = chain(&error), "The controller stumbled."),
         }
         ready(())
@@ -122,7 +122,8 @@ pub async fn run(
     }
 }
 
-type Outcome = Result<(ObjectRef<Watched>, controller::Action), controller::Error<Error, watcher::Error>>;
+type Outcome =
+    Result<(ObjectRef<Watched>, controller::Action), controller::Error<Infallible, watcher::Error>>;
 
 fn one(
     context: &Arc<Context>,
@@ -158,7 +159,7 @@ fn one(
         .owns_stream_with(optional(Optional::HttpRoute), Optional::HttpRoute.resource())
         .owns_stream_with(optional(Optional::PodMonitor), Optional::PodMonitor.resource())
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(reconcile, |object, error, context| retry(&object, error, &context), context.clone())
+        .run(reconcile, |_, never, _| match *never {}, context.clone())
 }
 
 /// Every change of our children of one kind.

@@ -31,6 +31,7 @@ mod controller;
 mod fleet;
 mod health;
 mod lease;
+mod logs;
 mod memory;
 mod metrics;
 mod notice;
@@ -46,8 +47,9 @@ mod scout;
 mod status;
 #[cfg(test)]
 mod stub;
+mod telemetry;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,10 +62,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 use crate::apis::Apis;
-use crate::arguments::{Arguments, Command, LogFormat};
+use crate::arguments::{Arguments, Command};
 use crate::cache::Cache;
 use crate::controller::Scope;
 use crate::fleet::Fleet;
@@ -76,6 +77,7 @@ use crate::probe::Prober;
 use crate::reconcile::Context;
 use crate::requests::Gate;
 use crate::rollouts::Rollouts;
+use crate::telemetry::Telemetry;
 
 /// How long the reconciliations that run at SIGTERM may take to finish. The Lease is held so long.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -106,7 +108,18 @@ fn print_crd() -> anyhow::Result<()> {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    start_logs(&arguments)?;
+    let tenure = Arc::<Tenure>::default();
+    let metrics = Arc::new(Metrics::new(tenure.clone()));
+    let telemetry = Telemetry::start(&arguments, &metrics);
+    logs::start(&arguments, telemetry.tracer())?;
+    serve(arguments, tenure, metrics).await?;
+    // Not after an error: who lost the Lease must not wait for anything.
+    telemetry.stop().await;
+    info!("The operator has ended.");
+    Ok(())
+}
+
+async fn serve(arguments: Arguments, tenure: Arc<Tenure>, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let image = arguments.gateway_image.clone().ok_or_else(|| anyhow!("--gateway-image is required"))?;
     let settings = Settings {
         image,
@@ -117,10 +130,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }),
     };
     let scopes = Scope::of(&arguments.watch_namespaces);
-    info!(version = env!("CARGO_PKG_VERSION"), ?settings, ?scopes, "Starting.");
+    info!(version = env!("CARGO_PKG_VERSION"), ?settings, ?scopes, "The operator starts.");
 
-    let tenure = Arc::<Tenure>::default();
-    let metrics = Arc::new(Metrics::new(tenure.clone()));
     let client = connect(&metrics, &tenure).await.context("no way to reach the API server")?;
     let readiness = Arc::new(Readiness::waiting_for(scopes.iter().map(ToString::to_string)));
     let listener =
@@ -132,20 +143,20 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         AbortOnDropHandle::new(tokio::spawn(scout::run(client.clone(), scopes.clone(), readiness.clone())));
 
     let mut candidate = Candidate::new(client.clone(), &arguments.lease_name, &arguments.pod_name, tenure);
-    info!(identity = candidate.identity(), lease = arguments.lease_name, "Waiting for the Lease.");
+    info!(identity = candidate.identity(), lease = arguments.lease_name, "The operator waits for the Lease.");
     let about = format!("lease {}", arguments.lease_name);
     let leads = tokio::select! {
         () = candidate.won(|problem| readiness.set(&about, problem)) => true,
         ended = &mut server => return Err(anyhow!("the health endpoints ended by themselves: {ended:?}")),
         signal = terminated() => {
-            info!(signal = signal?, "Nothing was begun.");
+            info!(signal = signal?, "The operator ends before it led.");
             false
         }
     };
     if leads {
         readiness.set(&about, None);
         readiness.leads();
-        info!(identity = candidate.identity(), "Leading.");
+        info!(identity = candidate.identity(), "The operator leads.");
         let limit = usize::from(arguments.max_concurrent_rollouts);
         let lead = lead(client, settings, scopes, limit, readiness, metrics, &mut candidate);
         tokio::select! {
@@ -157,7 +168,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     health_stop.cancel();
     // Only a client that never ends its request keeps it from stopping.
     let _ = timeout(Duration::from_secs(1), server).await;
-    info!("Stopped.");
     Ok(())
 }
 
@@ -201,7 +211,7 @@ async fn lead(
     tokio::select! {
         lost = candidate.lost() => return Err(gone(&lost)),
         ended = &mut controller => return Err(anyhow!("the controller ended by itself: {ended:?}")),
-        signal = terminated() => info!(signal = signal?, "Finishing what was begun."),
+        signal = terminated() => info!(signal = signal?, "The operator ends, and finishes what was begun."),
     }
     stop.cancel();
     // The Lease is kept until the last write.
@@ -221,24 +231,8 @@ async fn lead(
 
 /// What the process ends with when it does not lead any more: another one may.
 fn gone(lost: &Lost) -> anyhow::Error {
-    warn!(error = notice::chain(lost), "The Lease is lost: ending at once.");
+    warn!(error = notice::chain(lost), "The Lease is lost; the operator ends at once.");
     anyhow!("the Lease is lost: {lost}")
-}
-
-fn start_logs(arguments: &Arguments) -> anyhow::Result<()> {
-    // What kube tells of a broken watch or connection, the operator tells with what it is about.
-    let directives =
-        format!("kube_client=off,kube_runtime=error,kube_runtime::controller=info,{}", arguments.log_level);
-    let filter = EnvFilter::try_new(directives).context("--log-level")?;
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match arguments.log_format {
-        LogFormat::Json => logs.json().init(),
-        LogFormat::Text => logs.init(),
-    }
-    Ok(())
 }
 
 /// The name of the signal that asks the process to end.

@@ -4,7 +4,8 @@
 //! in docs/telemetry.md. Only the leader has gateways to tell of: for all others, and for one that has
 //! lost the Lease, every gauge is 0, so that a sum over all operators is right.
 
-use std::sync::atomic::AtomicU64;
+pub mod push;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use sse_otlp::Counter;
 
 use crate::fleet::Fleet;
 use crate::lease::Tenure;
@@ -22,7 +24,6 @@ use crate::requests::Verb;
 /// Upper bounds of the buckets, in seconds. The last is the deadline of a reconciliation.
 const BOUNDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
 
-type Counter = prometheus_client::metrics::counter::Counter<u64, AtomicU64>;
 type Label = [(&'static str, &'static str); 1];
 
 /// Why a reconciliation did not succeed.
@@ -47,6 +48,12 @@ impl Failing {
         (Self::Status, "status_failed"),
         (Self::Deadline, "deadline"),
     ];
+
+    /// The value of the label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
 }
 
 /// Set when someone looks.
@@ -68,6 +75,9 @@ pub struct Metrics {
     duration: Histogram,
     errors: [Counter; Failing::ALL.len()],
     requests: [Counter; Verb::ALL.len()],
+    pub spans_dropped: Counter,
+    /// The duration again, for a collector.
+    pushed: OnceLock<opentelemetry::metrics::Histogram<f64>>,
 }
 
 impl Metrics {
@@ -83,21 +93,28 @@ impl Metrics {
         r.register("reconcile_errors", "Reconciliations that did not succeed", errors.clone());
         let requests = Family::<Label, Counter>::default();
         r.register("api_requests", "Requests to the API server", requests.clone());
+        let spans_dropped = Counter::default();
+        r.register("spans_dropped", "Spans that were not exported", spans_dropped.clone());
         r.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         Self {
             gauges: Gauges::registered(r),
             errors: Failing::ALL.map(|(_, reason)| errors.get_or_create_owned(&[("reason", reason)])),
             requests: Verb::ALL.map(|(_, verb)| requests.get_or_create_owned(&[("verb", verb)])),
             fleet: OnceLock::new(),
+            pushed: OnceLock::new(),
             registry,
             tenure,
             duration,
+            spans_dropped,
         }
     }
 
     /// Counts one reconciliation.
     pub fn reconciled(&self, took: Duration) {
         self.duration.observe(took.as_secs_f64());
+        if let Some(pushed) = self.pushed.get() {
+            pushed.record(took.as_secs_f64(), &[]);
+        }
     }
 
     /// Counts one that did not succeed.
@@ -115,11 +132,16 @@ impl Metrics {
         let _ = self.fleet.set(Box::new(fleet));
     }
 
+    /// Whether it leads, and the gateways that it then has to tell of.
+    fn present(&self) -> (bool, Fleet) {
+        let leads = self.tenure.holds();
+        (leads, self.fleet.get().filter(|_| leads).map(|fleet| fleet()).unwrap_or_default())
+    }
+
     /// What `/metrics` answers with.
     #[must_use]
     pub fn exposition(&self) -> String {
-        let leads = self.tenure.holds();
-        let fleet = self.fleet.get().filter(|_| leads).map(|fleet| fleet()).unwrap_or_default();
+        let (leads, fleet) = self.present();
         self.gauges.set(leads, fleet);
         let mut text = String::new();
         // Writing to a string does not fail.
@@ -160,4 +182,4 @@ impl Default for Metrics {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -17,6 +17,7 @@ use crate::notice;
 use crate::plan::{self, CONFIG_HASH};
 use crate::reconcile::{Context, Error};
 use crate::status::{self, Observation, Rollout};
+use crate::telemetry;
 
 /// What was seen, and the error if that is not all.
 type Seen = (Observation, Option<Error>);
@@ -42,7 +43,11 @@ pub async fn applied(owner: Owner<'_>, applied: &Applied, context: &Context) -> 
         match apply::remove_old_configs(&context.client, owner, hash, &used).await {
             Ok(()) if used.iter().all(|used| used == hash) => context.memory.swept(&owner.key()),
             Ok(()) => {}
-            Err(error) => warn!(error = notice::chain(&error), "An old configuration was not removed."),
+            Err(error) => {
+                let (gateway, error, trace_id) =
+                    (owner.to_string(), notice::chain(&error), telemetry::trace_id());
+                warn!(gateway, error, trace_id, "An old configuration was not removed.");
+            }
         }
     }
     seen.pods = Some(ask(&pods, Some(hash), context).await);

@@ -13,8 +13,10 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::plan::ADMIN_PORT;
+use crate::telemetry;
 
 /// How long one pod may take.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -93,7 +95,16 @@ impl Prober {
 
     /// The report of each address, in order.
     pub async fn read_all(&self, pods: &[IpAddr]) -> Vec<Result<Report, Error>> {
-        join_all(pods.iter().map(|ip| self.read(*ip, ADMIN_PORT))).await
+        if pods.is_empty() {
+            return Vec::new();
+        }
+        let read = async {
+            let reports = join_all(pods.iter().map(|ip| self.read(*ip, ADMIN_PORT))).await;
+            let answers = reports.iter().flatten();
+            telemetry::answered(answers.clone().count(), answers.filter(|report| report.ready).count());
+            reports
+        };
+        read.instrument(telemetry::probe(pods.len())).await
     }
 
     async fn read(&self, ip: IpAddr, port: impl std::fmt::Display) -> Result<Report, Error> {

@@ -4,6 +4,7 @@
 //! Children are applied when something else is planned for them, or when something happened to them;
 //! at other looks only the pods are asked.
 
+use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ use crate::plan::{self, Settings};
 use crate::probe::Prober;
 use crate::rollouts::{Cause, Rollouts};
 use crate::status::{self, Failure, Observation};
-use crate::{notice, observe};
+use crate::{notice, observe, telemetry};
 
 /// How often the pods are asked for their state.
 const POLL: Duration = Duration::from_secs(15);
@@ -126,39 +127,55 @@ pub fn key(object: &Watched) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Brings one gateway closer to what it declares.
+/// A gateway, as log lines name it.
+fn name((namespace, name): &Key) -> String {
+    format!("{namespace}/{name}")
+}
+
+/// Brings one gateway closer to what it declares, and says when to look again.
 ///
 /// # Errors
 ///
-/// When something is not as declared and a retry may help.
-pub async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action, Error> {
+/// None: what failed is told in the trace of the look, and tried again.
+pub async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action, Infallible> {
+    let look = async {
+        let result = attempt(&object, &context).await;
+        Ok(result.unwrap_or_else(|error| retry(&object, &error, &context)))
+    };
+    telemetry::look(&key(&object), object.meta().generation, look).await
+}
+
+/// One look, counted. Fails when something is not as declared and a retry may help.
+async fn attempt(object: &Watched, context: &Context) -> Result<Action, Error> {
     let started = Instant::now();
     let look = Box::pin(async {
         match &object.0 {
-            Ok(gateway) => look(gateway, &context).await,
-            Err(invalid) => refuse(invalid, &context).await,
+            Ok(gateway) => look(gateway, context).await,
+            Err(invalid) => refuse(invalid, context).await,
         }
     });
     let result = timeout(DEADLINE, look).await.unwrap_or(Err(Error::Deadline));
     context.metrics.reconciled(started.elapsed());
-    count(result.as_ref().err(), &context);
+    count(result.as_ref().err(), context);
     result
 }
 
 fn count(error: Option<&Error>, context: &Context) {
-    if let Some(failing) = error.and_then(Error::counted) {
+    if let Some((error, failing)) = error.and_then(|error| Some((error, error.counted()?))) {
         context.metrics.failed(failing);
+        telemetry::failed_as(failing.name(), error);
     }
 }
 
 /// When a failed look is tried again: not later than the pods are asked again.
-pub fn retry(object: &Arc<Watched>, error: &Error, context: &Arc<Context>) -> Action {
+fn retry(object: &Watched, error: &Error, context: &Context) -> Action {
     let meta = object.meta();
     let uid = meta.uid.as_deref().unwrap_or_default();
     let key = key(object);
     let delay = context.memory.failed(&key, uid, meta.generation.unwrap_or(0));
-    let gateway = format!("{}/{}", key.0, key.1);
-    warn!(gateway, error = notice::chain(error), retry_in = ?delay, "The gateway is not as declared.");
+    let (gateway, trace_id) = (name(&key), telemetry::trace_id());
+    let error_chain = notice::chain(error);
+    warn!(gateway, error = error_chain, retry_in = ?delay, trace_id, "The gateway is not as declared.");
     if let Error::Apply { occasion, .. } = error {
         context.memory.put_off(&key, *occasion, Instant::now() + delay, error.failure());
         return Action::requeue(next_look(delay));
@@ -280,6 +297,7 @@ async fn tell(gateway: &SseGateway, seen: &Observation, context: &Context) -> Re
     let now = Instant::now();
     let next = status::assess(gateway, previous.as_ref(), seen, Timestamp::now());
     let next = status::settle(previous.as_ref(), next, context.memory.may_count(&key, now));
+    found(&next, seen.waiting);
     if previous.as_ref() == Some(&next) {
         return Ok(());
     }
@@ -292,6 +310,13 @@ async fn tell(gateway: &SseGateway, seen: &Observation, context: &Context) -> Re
         publish(&event, gateway, context).await;
     }
     Ok(())
+}
+
+/// Tells the trace what a look found.
+fn found(status: &SseGatewayStatus, waiting: bool) {
+    if let Some(ready) = status::condition(status, status::READY) {
+        telemetry::found(&ready.reason, waiting);
+    }
 }
 
 /// Applies the status. False: the gateway is gone.
@@ -312,11 +337,18 @@ async fn write(
     });
     let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), namespace, &resource);
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    match api.patch_status(name, &params, &Patch::Apply(patch)).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(false),
-        Err(source) => Err(Error::Status(source)),
-    }
+    let patch = Patch::Apply(patch);
+    let write = async {
+        match api.patch_status(name, &params, &patch).await {
+            Ok(_) => {
+                telemetry::wrote(true);
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(false),
+            Err(source) => Err(Error::Status(source)),
+        }
+    };
+    telemetry::step(telemetry::status(), write).await
 }
 
 async fn publish<K: Resource<DynamicType = ()>>(event: &Event, about: &K, context: &Context) {
@@ -324,7 +356,9 @@ async fn publish<K: Resource<DynamicType = ()>>(event: &Event, about: &K, contex
     // would also keep the first wording.
     let recorder = Recorder::new(context.client.clone(), Reporter::from("sse-operator"));
     if let Err(error) = recorder.publish(event, &about.object_ref(&())).await {
-        warn!(error = notice::chain(&error), "An event was not published.");
+        let gateway = name(&(about.meta().namespace.clone().unwrap_or_default(), about.name_any()));
+        let (error, trace_id) = (notice::chain(&error), telemetry::trace_id());
+        warn!(gateway, error, trace_id, "An event was not published.");
     }
 }
 
@@ -342,14 +376,12 @@ async fn refuse(invalid: &InvalidObject, context: &Context) -> Result<Action, Er
     let previous = serde_json::from_value::<SseGatewayStatus>(object.data["status"].clone()).ok();
     let failure =
         Failure { reason: "InvalidSpec", message: wrong_field(&object.data["spec"], &invalid.error) };
-    context.metrics.failed(Failing::InvalidSpec);
+    count(Some(&Error::InvalidSpec(failure.message.clone())), context);
     let next = status::refuse(previous.as_ref(), meta.generation, &failure, Timestamp::now());
+    found(&next, false);
     if previous.as_ref() != Some(&next) && write(&key, meta.uid.as_deref(), &next, context).await? {
-        warn!(
-            gateway = format!("{}/{}", key.0, key.1),
-            error = failure.message,
-            "The gateway can not be read."
-        );
+        let trace_id = telemetry::trace_id();
+        warn!(gateway = name(&key), error = failure.message, trace_id, "The gateway can not be read.");
         if let Some(event) = notice::of(previous.as_ref(), &next, Some(failure.message)) {
             let gateway =
                 SseGateway { metadata: meta.clone(), spec: SseGatewaySpec::default(), status: None };
@@ -368,4 +400,4 @@ fn wrong_field(spec: &Value, otherwise: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

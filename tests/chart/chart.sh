@@ -56,6 +56,30 @@ lacks 'mine'
 refused 'podMonitor' --set podMonitor.namespace=monitoring
 refused 'enabled' --set podMonitor.enabled=maybe
 
+lacks '--otlp'
+lacks 'volumeMounts'
+same --set telemetry.otlpEndpoint=https://collector:4318,telemetry.otlpProtocol=http
+has 'otlp-endpoint=https://collector:4318'
+has 'otlp-protocol=http'
+lacks 'volumeMounts'
+same --set telemetry.otlpEndpoint=https://collector:4317 \
+  --set telemetry.otlpHeadersSecretRef.name=otlp,telemetry.otlpHeadersSecretRef.key=lines \
+  --set telemetry.caSecretRef.name=authority,telemetry.caSecretRef.key=ca.crt
+has 'otlp-protocol=grpc'
+has 'otlp-headers-file=/etc/sse-operator/otlp-headers/lines'
+has 'mountPath: /etc/sse-operator/otlp-headers'
+has 'items: [{key: "lines", path: "lines"}]'
+has 'otlp-ca-file=/etc/sse-operator/otlp-ca/ca.crt'
+has 'mountPath: /etc/sse-operator/otlp-ca'
+has 'secretName: authority'
+same --set telemetry.otlpHeadersSecretRef.name=otlp,telemetry.otlpHeadersSecretRef.key=lines
+lacks 'volumeMounts'
+refused 'otlpEndpoint' --set telemetry.otlpEndpoint=collector:4317
+refused 'otlpEndpoint' --set telemetry.otlpEndpoint=https://me:s3cret@collector
+refused 'otlpProtocol' --set telemetry.otlpProtocol=udp
+refused 'key' --set telemetry.otlpEndpoint=http://c:4317,telemetry.otlpHeadersSecretRef.name=otlp
+refused 'key' --set telemetry.otlpEndpoint=http://c:4317,telemetry.caSecretRef.key=ca.crt
+
 same --set crds.enabled=false
 lacks 'kind: CustomResourceDefinition'
 

@@ -49,6 +49,15 @@ pub const fn user(client: usize) -> usize {
     client % USERS
 }
 
+/// The address of a node.
+pub async fn node(namespace: &Namespace) -> Result<IpAddr> {
+    let nodes = Api::<Node>::all(namespace.client.clone()).list(&ListParams::default()).await?;
+    let addresses = nodes.items.into_iter().filter_map(|node| node.status?.addresses).flatten();
+    let internal = addresses.filter(|address| address.type_ == "InternalIP");
+    let address = internal.filter_map(|address| address.address.parse().ok()).find(IpAddr::is_ipv4);
+    address.context("an address of a node")
+}
+
 pub const fn team(client: usize) -> usize {
     user(client) % TEAMS
 }
@@ -65,11 +74,7 @@ impl Door {
     pub async fn of(namespace: &Namespace) -> Result<Self> {
         let service = namespace.api::<Service>().get("live").await?.spec.context("a spec")?;
         let port = service.ports.iter().flatten().find_map(|port| port.node_port).context("a node's port")?;
-        let nodes = Api::<Node>::all(namespace.client.clone()).list(&ListParams::default()).await?;
-        let addresses = nodes.items.into_iter().filter_map(|node| node.status?.addresses).flatten();
-        let internal = addresses.filter(|address| address.type_ == "InternalIP");
-        let address = internal.filter_map(|address| address.address.parse().ok()).find(IpAddr::is_ipv4);
-        let address = (address.context("an address of a node")?, u16::try_from(port)?).into();
+        let address = (node(namespace).await?, u16::try_from(port)?).into();
         Ok(Self { address, next_port: AtomicU16::new(FIRST_PORT) })
     }
 

@@ -12,4 +12,5 @@ mod private;
 mod rollout;
 mod rules;
 mod survive;
+mod traced;
 mod upgrade;

@@ -32,7 +32,16 @@ impl Proxy {
     ///
     /// When there is no port.
     pub async fn start(target: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_at(Ipv4Addr::LOCALHOST, target).await
+    }
+
+    /// The same at another address of this machine: `UNSPECIFIED` is all of them.
+    ///
+    /// # Errors
+    ///
+    /// When there is no port.
+    pub async fn start_at(address: Ipv4Addr, target: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let (line, seen) = watch::channel(Line::default());
         let accepting = tokio::spawn(accept(listener, target, seen));

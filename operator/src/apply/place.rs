@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tracing::info;
 
 use super::{Error, FIELD_MANAGER, Owner};
+use crate::telemetry;
 
 /// Where the gateway's children of one kind are.
 pub struct Place<'a, K> {
@@ -43,26 +44,31 @@ where
     /// Applies a child.
     pub async fn apply(&self, planned: &mut K) -> Result<K, Error> {
         let name = planned.name_any();
-        let live = self.api.get_metadata_opt(&name).await;
-        let live = live.map_err(|source| self.failed(&name, "read", source))?;
-        if live.as_ref().is_some_and(|live| !self.owner.controls(live.meta())) {
-            return Err(self.not_ours(&name));
-        }
-        self.write(planned, live.and_then(|live| live.uid())).await
+        let apply = async {
+            let live = self.api.get_metadata_opt(&name).await;
+            let live = live.map_err(|source| self.failed(&name, "read", source))?;
+            if live.as_ref().is_some_and(|live| !self.owner.controls(live.meta())) {
+                return Err(self.not_ours(&name));
+            }
+            self.write(planned, live.as_ref().map(Resource::meta)).await
+        };
+        telemetry::step(telemetry::apply(&self.kind, &name), apply).await
     }
 
-    /// Writes a child over the one of that uid, or where there is none.
-    pub async fn write(&self, planned: &mut K, over: Option<String>) -> Result<K, Error> {
+    /// Writes a child over the one with that metadata, or where there is none.
+    pub async fn write(&self, planned: &mut K, over: Option<&ObjectMeta>) -> Result<K, Error> {
         let name = planned.name_any();
         let mut params = PatchParams::apply(FIELD_MANAGER);
-        if over.is_some() {
+        if let Some(uid) = over.and_then(|live| live.uid.clone()) {
             // Bound to this very object: one that took its place since is refused.
-            planned.meta_mut().uid = over;
+            planned.meta_mut().uid = Some(uid);
             params = params.force();
         }
         // Without force where there was nothing: an object that appeared since keeps its fields.
         let applied = self.api.patch(&name, &params, &Patch::Apply(&*planned)).await;
-        applied.map_err(|source| self.failed(&name, "applied", source))
+        let applied = applied.map_err(|source| self.failed(&name, "applied", source))?;
+        telemetry::wrote(over.is_none_or(|live| live.resource_version != applied.meta().resource_version));
+        Ok(applied)
     }
 
     /// Applies the child, or removes the one of an earlier spec.
@@ -91,16 +97,20 @@ where
         let name = seen.name.as_deref().unwrap_or_default();
         let same = Preconditions { uid: seen.uid.clone(), resource_version: None };
         let params = DeleteParams { preconditions: Some(same), ..DeleteParams::background() };
-        match self.api.delete(name, &params).await {
-            Ok(_) => {
-                let Owner { namespace, name: gateway, .. } = self.owner;
-                info!(gateway = format!("{namespace}/{gateway}"), kind = self.kind, name, "Removed.");
-                Ok(())
+        let delete = async {
+            match self.api.delete(name, &params).await {
+                Ok(_) => {
+                    telemetry::wrote(true);
+                    let (gateway, trace_id) = (self.owner.to_string(), telemetry::trace_id());
+                    info!(gateway, kind = self.kind, name, trace_id, "A child was removed.");
+                    Ok(())
+                }
+                // Gone already, or another one by now.
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+                Err(source) => Err(self.failed(name, "deleted", source)),
             }
-            // Gone already, or another one by now.
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-            Err(source) => Err(self.failed(name, "deleted", source)),
-        }
+        };
+        telemetry::step(telemetry::remove(&self.kind, name), delete).await
     }
 
     /// The object of that name, if there is one and it is ours.

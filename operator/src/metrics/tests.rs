@@ -63,7 +63,7 @@ fn the_leader_tells_of_the_gateways_until_its_lease_is_over() {
 }
 
 /// The rows of the operator's table in the documentation that begins with this column.
-fn table(column: &str) -> Vec<Vec<String>> {
+pub fn table(column: &str) -> Vec<Vec<String>> {
     let text = include_str!("../../../docs/telemetry.md");
     let (_, text) = text.split_once("\n## The operator\n").expect("a section");
     let head = format!("| {column} |");
@@ -74,7 +74,7 @@ fn table(column: &str) -> Vec<Vec<String>> {
 }
 
 /// What stands in backticks.
-fn quoted(text: &str) -> Vec<String> {
+pub fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 

@@ -34,15 +34,15 @@ fn each_error_has_its_reason() {
     assert_eq!(Error::Deadline.failure().reason, "ObserveFailed");
 }
 
-const PODS: &str = "/api/v1/namespaces/demo/pods";
+pub const PODS: &str = "/api/v1/namespaces/demo/pods";
 const STATUS: &str = "/apis/ssegateway.io/v1alpha1/namespaces/demo/ssegateways/live/status";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/demo/events";
 
-fn no_pods() -> Stub {
+pub fn no_pods() -> Stub {
     Stub::default().with(PODS, json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": []}))
 }
 
-fn context(stub: &Stub) -> Arc<Context> {
+pub fn context(stub: &Stub) -> Arc<Context> {
     Arc::new(Context {
         client: stub.client(),
         settings: settings(),
@@ -67,7 +67,7 @@ fn errors(context: &Context) -> Vec<(&'static str, u64)> {
     Failing::ALL.map(|(_, name)| (name, count(name))).into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
-fn watched(patch: Value) -> Arc<Watched> {
+pub fn watched(patch: Value) -> Arc<Watched> {
     let mut gateway = gateway(patch);
     gateway.metadata.resource_version = Some("7".into());
     Arc::new(DeserializeGuard(Ok(gateway)))
@@ -84,7 +84,7 @@ fn ready(sent: &Sent) -> &Value {
 #[tokio::test]
 async fn a_new_gateway_gets_its_children_and_a_status() {
     let stub = no_pods();
-    reconcile(watched(json!({})), context(&stub)).await.expect("reconciled");
+    attempt(&watched(json!({})), &context(&stub)).await.expect("reconciled");
     let status = statuses(&stub).pop().expect("a status");
     assert!(status.query.contains("force=true") && status.query.contains("fieldManager=sse-operator"));
     assert_eq!(status.body["metadata"], json!({"name": "live", "uid": "u-1"}));
@@ -102,7 +102,7 @@ async fn the_same_look_twice_writes_and_tells_once() {
     for _ in 0..2 {
         // Something happened to the children: the next look does not wait.
         context.changes.of(|_: &Deployment| false)(&Ok(kube::runtime::watcher::Event::Init));
-        let error = reconcile(gateway.clone(), context.clone()).await.expect_err("refused");
+        let error = attempt(&gateway, &context).await.expect_err("refused");
         assert_eq!(notice::chain(&error), "Service demo/live was not applied: spec.ports: too many");
         retry(&gateway, &error, &context);
     }
@@ -124,7 +124,7 @@ async fn a_spec_that_breaks_a_rule_changes_nothing_and_names_its_field() {
     let stub = no_pods();
     let bad = watched(json!({"stream": {"heartbeatIntervalSeconds": 1}, "nats": {"subjectPrefix": "a.b"}}));
     let context = context(&stub);
-    reconcile(bad, context.clone()).await.expect("no retry can help");
+    attempt(&bad, &context).await.expect("no retry can help");
     assert_eq!(errors(&context), [("invalid_spec", 1)]);
     let patches = stub.sent("PATCH");
     assert_eq!(patches.len(), 1, "the status alone");
@@ -149,7 +149,7 @@ async fn a_gateway_that_can_not_be_read_is_told_so() {
     let guard: Watched = serde_json::from_value(object).expect("a guarded object");
     assert!(guard.0.is_err());
     let context = context(&stub);
-    reconcile(Arc::new(guard), context.clone()).await.expect("no retry can help");
+    attempt(&guard, &context).await.expect("no retry can help");
     assert_eq!(errors(&context), [("invalid_spec", 1)]);
     let status = statuses(&stub).pop().expect("a status");
     assert_eq!(ready(&status)["reason"], "InvalidSpec");
@@ -163,8 +163,7 @@ async fn a_gateway_that_goes_is_left_to_the_garbage_collector() {
     let stub = Stub::default();
     let mut gateway = gateway(json!({}));
     gateway.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH.into());
-    let action =
-        reconcile(Arc::new(DeserializeGuard(Ok(gateway))), context(&stub)).await.expect("nothing to do");
+    let action = attempt(&DeserializeGuard(Ok(gateway)), &context(&stub)).await.expect("nothing to do");
     assert_eq!(action, Action::await_change());
     assert!(stub.sent("PATCH").is_empty());
 }
@@ -177,19 +176,19 @@ fn requests(stub: &Stub) -> usize {
 async fn children_to_which_nothing_happened_are_not_asked_for_again() {
     let stub = no_pods();
     let (context, gateway) = (context(&stub), watched(json!({})));
-    reconcile(gateway.clone(), context.clone()).await.expect("reconciled");
+    attempt(&gateway, &context).await.expect("reconciled");
     let before = requests(&stub);
-    reconcile(gateway.clone(), context.clone()).await.expect("reconciled");
+    attempt(&gateway, &context).await.expect("reconciled");
     assert_eq!(requests(&stub), before + 1, "the pods, of which there is no watch here");
     // A child that is changed, or that may have been while a watch was broken, is put right at once.
     let mut watch = context.changes.of(|_: &Deployment| false);
     watch(&Ok(kube::runtime::watcher::Event::InitDone));
     watch(&Ok(kube::runtime::watcher::Event::Init));
-    reconcile(gateway.clone(), context.clone()).await.expect("reconciled");
+    attempt(&gateway, &context).await.expect("reconciled");
     assert!(requests(&stub) > before + 5, "{}", requests(&stub) - before);
     // As is what is declared anew.
     let before = requests(&stub);
-    reconcile(watched(json!({"replicas": 5})), context.clone()).await.expect("reconciled");
+    attempt(&watched(json!({"replicas": 5})), &context).await.expect("reconciled");
     assert!(requests(&stub) > before + 5, "{}", requests(&stub) - before);
 }
 
@@ -197,14 +196,14 @@ async fn children_to_which_nothing_happened_are_not_asked_for_again() {
 async fn while_children_can_not_be_applied_the_pods_are_still_asked() {
     let stub = no_pods().refusing("/api/v1/namespaces/demo/services/live", "no");
     let (context, gateway) = (context(&stub), watched(json!({})));
-    let error = reconcile(gateway.clone(), context.clone()).await.expect_err("refused");
+    let error = attempt(&gateway, &context).await.expect_err("refused");
     for _ in 0..6 {
         retry(&gateway, &error, &context);
     }
     let applied = stub.sent("PATCH").len();
     let asked = || stub.sent("GET").iter().filter(|sent| sent.path == PODS).count();
     let before = asked();
-    reconcile(gateway.clone(), context.clone()).await.expect("put off");
+    attempt(&gateway, &context).await.expect("put off");
     assert_eq!(asked(), before + 1);
     assert_eq!(stub.sent("PATCH").len(), applied, "neither children nor a status that says the same");
     assert!(next_look(Duration::from_mins(5)) <= POLL.mul_f64(1.2));
@@ -217,7 +216,7 @@ async fn a_new_image_waits_for_its_turn_and_a_users_change_does_not() {
     const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/demo/deployments/live";
     let deployed = |stub: &Stub| stub.sent("PATCH").into_iter().rfind(|sent| sent.path == DEPLOYMENT);
     let first = no_pods();
-    reconcile(watched(json!({})), context(&first)).await.expect("reconciled");
+    attempt(&watched(json!({})), &context(&first)).await.expect("reconciled");
     let mut live = deployed(&first).expect("a Deployment").body;
     live["metadata"]["uid"] = json!("d-1");
     live["status"] = json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2});
@@ -238,17 +237,17 @@ async fn a_new_image_waits_for_its_turn_and_a_users_change_does_not() {
     let settings = Settings { image: "registry/sse-gateway:2".into(), ..settings() };
     let context = Context { settings, cache, ..Arc::into_inner(context(&stub)).expect("one") };
     let context = Arc::new(context);
-    reconcile(watched(json!({})), context.clone()).await.expect("reconciled");
+    attempt(&watched(json!({})), &context).await.expect("reconciled");
     assert!(deployed(&stub).is_none());
     let status = statuses(&stub).pop().expect("a status");
     assert_eq!(status.body["status"]["conditions"][2]["reason"], "WaitingForRollout");
 
     let requests_before = requests(&stub);
-    reconcile(watched(json!({})), context.clone()).await.expect("reconciled");
+    attempt(&watched(json!({})), &context).await.expect("reconciled");
     assert_eq!(requests(&stub), requests_before, "waiting costs nothing");
     let mut changed = gateway(json!({"stream": {"heartbeatIntervalSeconds": 7}}));
     changed.metadata.generation = Some(4);
-    reconcile(Arc::new(DeserializeGuard(Ok(changed))), context.clone()).await.expect("reconciled");
+    attempt(&DeserializeGuard(Ok(changed)), &context).await.expect("reconciled");
     let image = |sent: Sent| sent.body["spec"]["template"]["spec"]["containers"][0]["image"].clone();
     assert_eq!(deployed(&stub).map(image), Some(json!("registry/sse-gateway:2")));
 }
@@ -268,11 +267,11 @@ async fn a_new_image_is_rolled_out_once_the_others_are_complete() {
     writers.deployments.apply_watcher_event(&Event::InitDone);
     let context = Arc::new(Context { cache, ..Arc::into_inner(context(&stub)).expect("one") });
     assert!(context.rollouts.admit(&("demo".into(), "other".into()), &context.cache, Instant::now()));
-    reconcile(watched(json!({})), context.clone()).await.expect("reconciled");
+    attempt(&watched(json!({})), &context).await.expect("reconciled");
     let deployed = || stub.sent("PATCH").iter().any(|sent| sent.path == DEPLOYMENT);
     assert!(!deployed());
     context.rollouts.withdraw(&("demo".into(), "other".into()));
-    reconcile(watched(json!({})), context.clone()).await.expect("reconciled");
+    attempt(&watched(json!({})), &context).await.expect("reconciled");
     assert!(deployed());
 }
 
@@ -284,7 +283,7 @@ async fn a_missing_api_is_told_once_and_looked_for_again_in_a_while_or_when_it_c
     let applied = || stub.sent("PATCH").iter().filter(|sent| sent.path != STATUS).count();
     let mut counts = Vec::new();
     for _ in 0..2 {
-        let action = reconcile(gateway.clone(), context.clone()).await.expect("no error that is retried");
+        let action = attempt(&gateway, &context).await.expect("no error that is retried");
         assert_ne!(action, Action::await_change());
         counts.push(applied());
     }
@@ -300,7 +299,7 @@ async fn a_missing_api_is_told_once_and_looked_for_again_in_a_while_or_when_it_c
     );
     // Its watch begins.
     context.changes.of_optional(|_: &Deployment| false)(&Ok(kube::runtime::watcher::Event::InitDone));
-    reconcile(gateway, context.clone()).await.expect("no error that is retried");
+    attempt(&gateway, &context).await.expect("no error that is retried");
     assert!(applied() > counts[1]);
 }
 
@@ -318,7 +317,7 @@ async fn a_rollout_that_was_begun_keeps_its_place_though_another_child_fails() {
     let mut writers = cache.scope();
     writers.deployments.apply_watcher_event(&Event::InitDone);
     let context = Arc::new(Context { cache, ..Arc::into_inner(context(&stub)).expect("one") });
-    reconcile(watched(json!({})), context.clone()).await.expect_err("the budget is refused");
+    attempt(&watched(json!({})), &context).await.expect_err("the budget is refused");
     assert!(stub.sent("PATCH").iter().any(|sent| sent.path == DEPLOYMENT));
     assert!(!context.rollouts.admit(&("demo".into(), "other".into()), &context.cache, Instant::now()));
 }
