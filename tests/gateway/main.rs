@@ -16,6 +16,7 @@ mod limits;
 mod live;
 mod log;
 mod memory;
+mod messages;
 mod metrics;
 mod outage;
 mod ownership;
