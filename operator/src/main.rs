@@ -112,8 +112,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new(tenure.clone()));
     let telemetry = Telemetry::start(&arguments, &metrics);
     logs::start(&arguments, telemetry.tracer())?;
-    serve(arguments, tenure, metrics).await?;
-    // Not after an error: who lost the Lease must not wait for anything.
+    if let Err(error) = serve(arguments, tenure, metrics).await {
+        // Who lost the Lease must not wait for anything.
+        telemetry.abandon();
+        return Err(error);
+    }
     telemetry.stop().await;
     info!("The operator has ended.");
     Ok(())

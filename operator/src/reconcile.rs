@@ -297,7 +297,7 @@ async fn tell(gateway: &SseGateway, seen: &Observation, context: &Context) -> Re
     let now = Instant::now();
     let next = status::assess(gateway, previous.as_ref(), seen, Timestamp::now());
     let next = status::settle(previous.as_ref(), next, context.memory.may_count(&key, now));
-    found(&next, seen.waiting);
+    telemetry::found(&next, seen.waiting);
     if previous.as_ref() == Some(&next) {
         return Ok(());
     }
@@ -310,13 +310,6 @@ async fn tell(gateway: &SseGateway, seen: &Observation, context: &Context) -> Re
         publish(&event, gateway, context).await;
     }
     Ok(())
-}
-
-/// Tells the trace what a look found.
-fn found(status: &SseGatewayStatus, waiting: bool) {
-    if let Some(ready) = status::condition(status, status::READY) {
-        telemetry::found(&ready.reason, waiting);
-    }
 }
 
 /// Applies the status. False: the gateway is gone.
@@ -378,7 +371,7 @@ async fn refuse(invalid: &InvalidObject, context: &Context) -> Result<Action, Er
         Failure { reason: "InvalidSpec", message: wrong_field(&object.data["spec"], &invalid.error) };
     count(Some(&Error::InvalidSpec(failure.message.clone())), context);
     let next = status::refuse(previous.as_ref(), meta.generation, &failure, Timestamp::now());
-    found(&next, false);
+    telemetry::found(&next, false);
     if previous.as_ref() != Some(&next) && write(&key, meta.uid.as_deref(), &next, context).await? {
         let trace_id = telemetry::trace_id();
         warn!(gateway = name(&key), error = failure.message, trace_id, "The gateway can not be read.");

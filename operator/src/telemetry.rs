@@ -13,6 +13,7 @@ use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use sse_crds::SseGatewayStatus;
 use sse_otlp::{Collector, MetricExporter, Queue, Secret, Settings};
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span, info_span};
@@ -22,6 +23,7 @@ use crate::arguments::Arguments;
 use crate::memory::Key;
 use crate::metrics::{Metrics, push};
 use crate::notice;
+use crate::status;
 
 /// Target of the spans that go to the collector.
 pub const TARGET: &str = "sse_operator::trace";
@@ -53,6 +55,11 @@ impl Telemetry {
         if let Some((spans, meters)) = self.0 {
             sse_otlp::stop(spans, meters).await;
         }
+    }
+
+    /// Leaves what waits: the library would export it when it is dropped, for as long as the collector takes.
+    pub fn abandon(self) {
+        std::mem::forget(self.0);
     }
 }
 
@@ -109,8 +116,10 @@ pub async fn look<T>((namespace, name): &Key, generation: Option<i64>, look: imp
     WROTE.scope(Cell::new(false), look.instrument(span)).await
 }
 
-/// What a look found: the reason of the condition `Ready`, and whether new pods have to wait.
-pub fn found(reason: &str, waiting: bool) {
+/// What a look found, and whether new pods have to wait.
+pub fn found(status: &SseGatewayStatus, waiting: bool) {
+    let ready = status::condition(status, status::READY);
+    let reason = ready.map_or("", |ready| ready.reason.as_str());
     Span::current().record("sse.result", reason).record("sse.waiting", waiting);
 }
 

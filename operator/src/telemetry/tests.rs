@@ -322,3 +322,14 @@ async fn without_a_collector_nothing_is_traced() {
     assert_eq!(line["message"], "The gateway is not as declared.");
     assert_eq!(line.get("trace_id"), None);
 }
+
+#[tokio::test]
+async fn a_collector_that_does_not_answer_holds_up_nobody_who_ends_at_once() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let arguments = arguments(&format!("http://{}", silent.local_addr().expect("an address")), &[]);
+    let telemetry = Telemetry::start(&arguments, &Arc::default());
+    look_at(&no_pods(), &arguments, &telemetry).await;
+    let began = std::time::Instant::now();
+    telemetry.abandon();
+    assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
+}
