@@ -92,7 +92,9 @@ async fn a_message_that_nobody_can_read_breaks_the_connection_once_and_is_passed
     gateway.restart()?;
     gateway.ready().await?;
     for _ in 0..3 {
-        let mut stream = gateway.client("acme", "alice").open(&first).await?;
+        // The connection that the replay for another one broke is not back yet: 503.
+        let client = gateway.client("acme", "alice");
+        let mut stream = eventually("a stream", Duration::from_secs(5), || client.open(&first)).await?;
         ensure!(stream.until(&expected[expected.len() - 1]).await? == expected, "order or loss");
     }
     let replay = connections(&gateway) - live;
