@@ -17,6 +17,7 @@ use serde_json::Value;
 use sse_tests::cluster::Namespace;
 use sse_tests::jwt::jwt;
 use sse_tests::raw::Raw;
+use sse_tests::secrets;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -103,7 +104,9 @@ impl Door {
         timeout(PATIENCE, socket.read_to_string(&mut answer)).await??;
         let body = answer.strip_prefix("HTTP/1.1 200").and_then(|rest| rest.split_once("\r\n\r\n"));
         let body: Value = serde_json::from_str(body.with_context(|| answer.clone())?.1)?;
-        Ok(body["token"].as_str().context("a token")?.to_owned())
+        let token = body["token"].as_str().context("a token")?;
+        secrets::credential(token);
+        Ok(token.to_owned())
     }
 
     /// As the shipped client does it: a fresh token each time, and the cursor in the query.

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use sse_tests::client::{Client, Stream};
 use sse_tests::cluster::{Namespace, apply, in_namespace, kubectl, manifest};
 use sse_tests::eventually;
+use sse_tests::secrets;
 
 use server::{Nats, look_again, secret};
 
@@ -89,6 +90,8 @@ async fn everything_that_needs_a_permission(namespace: &Namespace, nats: &Nats<'
     let publisher = nats.connect("publisher").await?;
     let token = ["-n", &namespace.name, "create", "token", "alice", "--audience", "sse"];
     let jwt = kubectl(&token).await?.trim().to_owned();
+    secrets::jwt(&jwt);
+    secrets::user(&user);
     let pods = namespace.ready_pods("live").await?;
     ensure!(pods.len() == 2, "{pods:?}");
     let clients: Vec<_> =

@@ -78,7 +78,7 @@ async fn the_query_counts_before_the_header_and_the_header_before_the_cookie() -
     let cookie = format!("session={}", jwt("acme", "by-cookie"));
     let bearer = format!("Bearer {}", jwt("acme", "by-bearer"));
     let token = gateway.client("acme", "by-token").token().await?;
-    let client = gateway.client("acme", "nobody");
+    let client = gateway.client("acme", "stranger");
     let query = format!("?token={token}");
     let authorization = [("authorization", &*bearer)];
     let mut streams = [

@@ -72,8 +72,8 @@ async fn the_fields_are_the_publishers_and_the_id_is_the_place_in_the_log() -> R
 async fn a_slow_client_gets_everything_and_nobody_waits_for_it() -> Result<()> {
     let nats = Nats::start().await?;
     let gateway = Gateway::start(&nats, json!({"limits": {"connectionBufferSize": 10}})).await?;
-    let mut slow = gateway.client("acme", "slow").open("").await?;
-    let mut quick = gateway.client("acme", "quick").open("").await?;
+    let mut slow = gateway.client("acme", "tortoise").open("").await?;
+    let mut quick = gateway.client("acme", "achilles").open("").await?;
     let publisher = nats.publisher().await?;
     // More than sockets and buffers hold: the slow one stops being read after its first event.
     let events: Vec<String> = (0..2000).map(|i| format!("{i:05} {}", "x".repeat(10_000))).collect();

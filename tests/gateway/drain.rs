@@ -22,9 +22,9 @@ async fn sigterm_ends_every_stream_cleanly_within_the_window() -> Result<()> {
     })
     .await?;
     // Endpoints still lead here for a moment: such a client is served, as EventSource gives up at a 503.
-    streams.push(gateway.client("acme", "late").open("").await?);
+    streams.push(gateway.client("acme", "latecomer").open("").await?);
     eventually("handshakes refused", Duration::from_secs(5), || async {
-        let answer = gateway.client("acme", "later").ask_token().await?;
+        let answer = gateway.client("acme", "uninvited").ask_token().await?;
         ensure!(answer.status == 503, "{answer:?}");
         Ok(())
     })

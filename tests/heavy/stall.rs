@@ -59,7 +59,7 @@ async fn a_thousand_stalled_clients_cost_bounded_memory_and_nobody_elses_time() 
     let (clock, mut stalled) = (Instant::now(), Vec::new());
     for client in 0..STALLED {
         let tenant = client % TENANTS;
-        stalled.push((tenant, open(&gateway, tenant, &format!("u{client}"), narrow).await?));
+        stalled.push((tenant, open(&gateway, tenant, &format!("user-{client}"), narrow).await?));
     }
     let (idle, opened) = (memory(gateway.id()?)?, clock.elapsed());
     let (tell, told) = watch::channel(None);

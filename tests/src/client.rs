@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::secrets;
 use stream::Parser;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -150,7 +151,10 @@ impl Client {
     pub async fn ask_token(&self) -> Result<Answer> {
         let authorization = format!("Bearer {}", self.jwt);
         let path = format!("{}/token", self.base);
-        self.request(Method::POST, &path, &[("authorization", &authorization)]).await
+        let answer = self.request(Method::POST, &path, &[("authorization", &authorization)]).await?;
+        let body = serde_json::from_str::<serde_json::Value>(&answer.body).unwrap_or_default();
+        body["token"].as_str().map(secrets::credential);
+        Ok(answer)
     }
 
     /// A fresh token.

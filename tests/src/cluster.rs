@@ -3,9 +3,9 @@
 //!
 //! `KUBECONFIG` names the cluster, whose images were loaded before; `make test` sees to both.
 
+mod logs;
 mod tools;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,6 +19,7 @@ use tokio::sync::{OnceCell, RwLock, watch};
 use crate::client::{Client, Door};
 use crate::eventually;
 use crate::jwt::KEY;
+use crate::secrets;
 
 /// Where the operator and its NATS are installed.
 pub const SYSTEM: &str = "sse-system";
@@ -40,8 +41,8 @@ pub struct Namespace {
     pub client: KubeClient,
 }
 
-/// Runs a test in a namespace of its own, with the operator installed. What a failure needs to be
-/// understood is kept under `target/e2e-logs`.
+/// Runs a test in a namespace of its own, with the operator installed. At its end no log of a gateway or an operator has
+/// a [secret](secrets) in it. What a failure needs to be understood is kept under `target/e2e-logs`.
 ///
 /// # Errors
 ///
@@ -73,10 +74,14 @@ where
 {
     INSTALLED.get_or_try_init(|| install("helm")).await?;
     let namespace = Namespace::create(test).await?;
-    match body(&namespace).await {
+    let result = match body(&namespace).await {
+        Ok(()) => logs::search(&namespace.name).await,
+        failed => failed,
+    };
+    match result {
         Ok(()) => namespace.delete().await,
         Err(error) => {
-            let logs = namespace.collect().await;
+            let logs = logs::keep(&namespace.name).await;
             // Gateways of a failed test would go on using NATS.
             namespace.delete().await?;
             Err(error.context(format!("{test}: logs are in {}", logs.display())))
@@ -93,6 +98,7 @@ impl Namespace {
             "pod-security.kubernetes.io/enforce": "restricted"}}}))?;
         Api::<KubeNamespace>::all(client.clone()).create(&PostParams::default(), &namespace).await?;
         let namespace = Self { name, client };
+        secrets::file(KEY);
         let secret: Secret =
             serde_json::from_value(json!({"metadata": {"name": "jwt"}, "stringData": {"key": KEY}}))?;
         namespace.api::<Secret>().create(&PostParams::default(), &secret).await?;
@@ -103,32 +109,6 @@ impl Namespace {
         let namespaces = Api::<KubeNamespace>::all(self.client.clone());
         namespaces.delete(&self.name, &kube::api::DeleteParams::default()).await?;
         Ok(())
-    }
-
-    /// Logs and descriptions of everything that may explain a failure.
-    async fn collect(&self) -> PathBuf {
-        let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/e2e-logs")).join(&self.name);
-        let _ = std::fs::create_dir_all(&dir);
-        for namespace in [self.name.as_str(), SYSTEM] {
-            let get = ["-n", namespace, "get", "ssegateways,all,events,pvc", "-o", "yaml"];
-            let describe = ["-n", namespace, "describe", "pods"];
-            for (file, arguments) in [("objects.yaml", &get[..]), ("pods.txt", &describe[..])] {
-                let text = kubectl(arguments).await.unwrap_or_else(|error| error.to_string());
-                let _ = std::fs::write(dir.join(format!("{namespace}-{file}")), text);
-            }
-            let names = ["-n", namespace, "get", "pods", "-o", "name"];
-            let pods = kubectl(&names).await.unwrap_or_default();
-            for pod in pods.lines() {
-                for previous in [false, true] {
-                    let flag = format!("--previous={previous}");
-                    let Ok(text) = kubectl(&["-n", namespace, "logs", pod, &flag]).await else { continue };
-                    let name = pod.replace('/', "-");
-                    let suffix = if previous { "-previous" } else { "" };
-                    let _ = std::fs::write(dir.join(format!("{namespace}-{name}{suffix}.log")), text);
-                }
-            }
-        }
-        dir
     }
 
     /// Objects of a kind in this namespace.

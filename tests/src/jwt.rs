@@ -7,6 +7,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use serde_json::{Value, json};
 
+use crate::secrets;
+
 /// The issuer and the key that the tests' gateways accept.
 pub const ISSUER: &str = "tests";
 pub const KEY: &str = "a key for tests that is long enough for HS256";
@@ -26,16 +28,36 @@ pub fn jwt(tenant: &str, user: &str) -> String {
 /// The same, with more claims.
 #[must_use]
 pub fn jwt_with(tenant: &str, user: &str, more: Value) -> String {
-    let mut claims = json!({"iss": ISSUER, "sub": user, "tenant": tenant, "exp": now() + 3600});
+    let mut claims = of(tenant, user);
     crate::process::merge(&mut claims, more);
     signed(&claims, KEY, Algorithm::HS256)
+}
+
+/// A good credential of a user whose id may be anything, even a word of the log: it alone is no [secret](secrets).
+#[must_use]
+pub fn jwt_of_anything(tenant: &str, user: &str) -> String {
+    encoded(&Header::new(Algorithm::HS256), &of(tenant, user), &EncodingKey::from_secret(KEY.as_bytes()))
+}
+
+fn of(tenant: &str, user: &str) -> Value {
+    json!({"iss": ISSUER, "sub": user, "tenant": tenant, "exp": now() + 3600})
 }
 
 /// Claims signed with a secret.
 #[must_use]
 pub fn signed(claims: &Value, key: &str, algorithm: Algorithm) -> String {
-    let key = EncodingKey::from_secret(key.as_bytes());
-    jsonwebtoken::encode(&Header::new(algorithm), claims, &key).expect("claims that can be signed")
+    told_of(claims);
+    encoded(&Header::new(algorithm), claims, &EncodingKey::from_secret(key.as_bytes()))
+}
+
+fn told_of(claims: &Value) {
+    secrets::user(claims["sub"].as_str().unwrap_or_default());
+}
+
+fn encoded(header: &Header, claims: &Value, key: &EncodingKey) -> String {
+    let jwt = jsonwebtoken::encode(header, claims, key).expect("claims that can be signed");
+    secrets::jwt(&jwt);
+    jwt
 }
 
 /// A key pair of an issuer.
@@ -86,7 +108,8 @@ impl IssuerKey {
             Algorithm::EdDSA => EncodingKey::from_ed_pem(private),
             _ => EncodingKey::from_rsa_pem(private),
         };
-        jsonwebtoken::encode(header, claims, &key.expect("a private key")).expect("claims that can be signed")
+        told_of(claims);
+        encoded(header, claims, &key.expect("a private key"))
     }
 
     /// The public key, as a key set has it.

@@ -19,6 +19,7 @@ pub mod prometheus;
 pub mod proxy;
 pub mod publisher;
 pub mod raw;
+pub mod secrets;
 
 use std::time::Duration;
 

@@ -122,10 +122,12 @@ impl Accounts {
             "pub": {"allow": user.publish, "deny": user.never_publish}, "sub": {"allow": user.subscribe}});
         let jwt = signed(&self.account, &key, &user.name, &claims)?;
         let seed = key.seed()?;
-        Ok(format!(
+        let credentials = format!(
             "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
              -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-        ))
+        );
+        crate::secrets::file(&credentials);
+        Ok(credentials)
     }
 }
 

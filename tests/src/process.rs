@@ -1,6 +1,8 @@
-//! Servers as processes: started on free ports, ended by their id, their logs kept for a failure.
+//! Servers as processes: started on free ports, ended by their id, their logs kept for a failure. What a gateway told
+//! until its end has no [secret](secrets) in it.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,6 +17,7 @@ use crate::client::Client;
 use crate::eventually;
 use crate::jwt::{ISSUER, KEY};
 pub use crate::nats::Nats;
+use crate::secrets;
 
 /// A server has this long to begin.
 pub(crate) const START: Duration = Duration::from_secs(20);
@@ -22,13 +25,21 @@ pub(crate) const START: Duration = Duration::from_secs(20);
 /// a server that is killed for a moment.
 const PORTS: Range<u16> = 10_000..32_000;
 
+/// A gateway has this long to show its metrics before it is ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Where the toolbox put nats-server and the cluster's binaries.
 #[must_use]
 pub fn toolbox(tool: &str) -> PathBuf {
+    cache().join("bin").join(tool)
+}
+
+/// Where everything is that was installed for the tests.
+pub(crate) fn cache() -> PathBuf {
     let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let user_cache = || path("XDG_CACHE_HOME").or_else(|| path("HOME").map(|home| home.join(".cache")));
     let cache = path("SSE_CACHE").or_else(|| user_cache().map(|cache| cache.join("sse-gateway")));
-    cache.unwrap_or_default().join("bin").join(tool)
+    cache.unwrap_or_default()
 }
 
 /// A binary of this workspace: of the folder that `SSE_BINARIES` names, or built beside this test.
@@ -79,7 +90,7 @@ impl Process {
     }
 }
 
-/// A gateway as a process.
+/// A gateway as a process. Its log, and its metrics whenever it is ended, are searched for secrets.
 pub struct Gateway {
     process: Option<Process>,
     dir: TempDir,
@@ -129,12 +140,11 @@ impl Gateway {
         });
         merge(&mut spec, patch);
         let dir = TempDir::new()?;
-        std::fs::create_dir_all(dir.path().join("secrets/jwt"))?;
-        std::fs::write(dir.path().join("secrets/jwt/key"), KEY)?;
         std::fs::write(dir.path().join("gateway.yaml"), spec.to_string())?;
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (address, admin) = (local(free_port()?), local(free_port()?));
         let mut gateway = Self { process: None, dir, name: name.into(), generation: 0, address, admin };
+        gateway.write_secret("jwt", "key", KEY)?;
         gateway.restart()?;
         Ok(gateway)
     }
@@ -227,6 +237,7 @@ impl Gateway {
     ///
     /// When the file can not be written.
     pub fn write_secret(&self, name: &str, key: &str, content: &str) -> Result<()> {
+        secrets::file(content);
         let dir = self.dir.path().join("secrets").join(name);
         std::fs::create_dir_all(&dir)?;
         Ok(std::fs::write(dir.join(key), content)?)
@@ -238,6 +249,7 @@ impl Gateway {
     ///
     /// When it can not be killed.
     pub async fn kill(&mut self) -> Result<()> {
+        secrets::assert_none([("metrics", &*self.metrics())]);
         match self.process.take() {
             Some(process) => process.kill().await,
             None => Ok(()),
@@ -250,6 +262,7 @@ impl Gateway {
     ///
     /// When there is no process.
     pub fn terminate(&self) -> Result<()> {
+        secrets::assert_none([("metrics", &*self.metrics())]);
         self.process.as_ref().context("no process")?.signal("-TERM")
     }
 
@@ -263,6 +276,32 @@ impl Gateway {
         let status = tokio::time::timeout(within, process.child.wait()).await;
         let status = status.with_context(|| format!("still running, see {}", process.log.display()))??;
         status.code().context("ended by a signal")
+    }
+
+    /// Its metrics now; none of one that has ended or hangs. Can be asked for where nothing can be awaited.
+    fn metrics(&self) -> Vec<u8> {
+        let mut answer = Vec::new();
+        // Somebody else may have the port by then.
+        if self.id().is_err() {
+            return answer;
+        }
+        let mut ask = || {
+            let mut socket = TcpStream::connect_timeout(&self.admin, LAST_WORDS)?;
+            socket.set_read_timeout(Some(LAST_WORDS))?;
+            socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")?;
+            socket.read_to_end(&mut answer)
+        };
+        // What came is looked at, even of one that broke off.
+        let _ = ask();
+        answer
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let metrics = self.metrics();
+        self.process = None;
+        secrets::assert_none([("metrics", &*metrics), ("log", self.log().as_bytes())]);
     }
 }
 
