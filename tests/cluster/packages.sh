@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# packages.sh: installs the Debian packages that the node and the images need, only when something is missing.
+# packages.sh: installs the Debian packages that the node, the images and the tests need, only when something is missing.
 set -euo pipefail
 
 missing=()
@@ -23,6 +23,8 @@ need jq command -v jq
 need gcc command -v cc
 need libc6-dev sh -c 'echo "int main(void) { return 0; }" | cc -static -x c -o /dev/null -'
 need binutils command -v readelf
+# For the publisher of the tests.
+need python3-venv python3 -c 'import ensurepip'
 
 if ((${#missing[@]} == 0)); then exit; fi
 if ((EUID != 0)) || ! command -v apt-get >/dev/null; then

@@ -27,3 +27,4 @@ mod stream;
 mod telemetry;
 mod token;
 mod topics;
+mod traces;

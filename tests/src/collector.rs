@@ -1,161 +1,22 @@
 //! A real OpenTelemetry collector, and what came out of it: it takes OTLP over gRPC and HTTP, passes it on as JSON
-//! to this process, and shows metrics as Prometheus would see them.
+//! to this process, logs its spans, and shows metrics, and those that it makes of spans, as Prometheus would see them.
 
-use std::convert::Infallible;
+mod sink;
+
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{HeaderMap, Method, Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::task::AbortOnDropHandle;
+
+pub use sink::{Sink, Span, Taken};
 
 use crate::client::Client;
 use crate::eventually;
 use crate::process::{Process, START, free_port, toolbox};
-
-/// What is sent by OTLP over HTTP, as JSON: by the collector, or by anyone. Ends when dropped.
-pub struct Sink {
-    pub address: SocketAddr,
-    taken: Arc<Mutex<Vec<Taken>>>,
-    _server: AbortOnDropHandle<()>,
-}
-
-/// One request.
-#[derive(Clone, Debug)]
-pub struct Taken {
-    pub path: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
-
-/// A span, as it came out.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Span {
-    pub name: String,
-    pub trace: String,
-    pub id: String,
-    pub parent: String,
-    /// As OTLP numbers them: 1 internal, 2 server, 5 consumer.
-    pub kind: i64,
-    pub start: u64,
-    pub end: u64,
-    pub attributes: Map<String, Value>,
-    /// Trace and span of each.
-    pub links: Vec<(String, String)>,
-    pub resource: Map<String, Value>,
-}
-
-impl Sink {
-    /// # Errors
-    ///
-    /// When it can not listen.
-    pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
-        let taken = Arc::new(Mutex::new(Vec::new()));
-        let server = tokio::spawn(serve(listener, taken.clone()));
-        Ok(Self { address, taken, _server: AbortOnDropHandle::new(server) })
-    }
-
-    /// Everything so far.
-    #[must_use]
-    pub fn taken(&self) -> Vec<Taken> {
-        self.taken.lock().expect("no panic").clone()
-    }
-
-    /// The spans so far, in the order in which they began.
-    #[must_use]
-    pub fn spans(&self) -> Vec<Span> {
-        let bodies = self.taken().into_iter().filter(|taken| taken.path == "/v1/traces");
-        let mut spans: Vec<Span> = bodies.flat_map(|taken| spans(&taken.body)).collect();
-        spans.sort_by_key(|span| span.start);
-        spans
-    }
-}
-
-async fn serve(listener: TcpListener, taken: Arc<Mutex<Vec<Taken>>>) {
-    let mut connections = JoinSet::new();
-    while let Ok((socket, _)) = listener.accept().await {
-        let taken = taken.clone();
-        connections.spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| take(request, taken.clone()));
-            let http = hyper::server::conn::http1::Builder::new();
-            // Who ends a connection is no concern of this.
-            let _ = http.serve_connection(TokioIo::new(socket), service).await;
-        });
-    }
-}
-
-async fn take(
-    request: Request<Incoming>,
-    taken: Arc<Mutex<Vec<Taken>>>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (head, body) = request.into_parts();
-    if let Ok(body) = body.collect().await {
-        let (path, headers, body) = (head.uri.path().to_owned(), head.headers, body.to_bytes());
-        taken.lock().expect("no panic").push(Taken { path, headers, body });
-    }
-    Ok(Response::new(Full::default()))
-}
-
-fn spans(body: &[u8]) -> Vec<Span> {
-    let body: Value = serde_json::from_slice(body).expect("OTLP as JSON");
-    let mut spans = Vec::new();
-    for resource in list(&body["resourceSpans"]) {
-        let about = attributes(&resource["resource"]["attributes"]);
-        for scope in list(&resource["scopeSpans"]) {
-            spans.extend(list(&scope["spans"]).iter().map(|span| one(span, &about)));
-        }
-    }
-    spans
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn one(span: &Value, resource: &Map<String, Value>) -> Span {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let time = |name: &str| text(&span[name]).parse().expect("a time");
-    let links = list(&span["links"]).iter().map(|link| (text(&link["traceId"]), text(&link["spanId"])));
-    Span {
-        name: text(&span["name"]),
-        trace: text(&span["traceId"]),
-        id: text(&span["spanId"]),
-        parent: text(&span["parentSpanId"]),
-        kind: span["kind"].as_i64().unwrap_or_default(),
-        start: time("startTimeUnixNano"),
-        end: time("endTimeUnixNano"),
-        attributes: attributes(&span["attributes"]),
-        links: links.collect(),
-        resource: resource.clone(),
-    }
-}
-
-/// Names and plain values.
-fn attributes(pairs: &Value) -> Map<String, Value> {
-    let plain = |value: &Value| match value.as_object().and_then(|value| value.iter().next()) {
-        // 64-bit numbers are text in OTLP's JSON.
-        Some((kind, Value::String(number))) if kind == "intValue" => {
-            json!(number.parse::<i64>().expect("a number"))
-        }
-        Some((_, value)) => value.clone(),
-        None => Value::Null,
-    };
-    let pair = |pair: &Value| (pair["key"].as_str().expect("a key").to_owned(), plain(&pair["value"]));
-    list(pairs).iter().map(pair).collect()
-}
 
 /// A collector as a process.
 pub struct Collector {
@@ -207,11 +68,16 @@ impl Collector {
                     "sending_queue": {"enabled": false},
                 },
                 "prometheus": {"endpoint": format!("127.0.0.1:{prometheus}")},
+                "debug": {"verbosity": "normal"},
             },
+            "connectors": {"spanmetrics": {
+                "dimensions": [{"name": "sse.result"}], "metrics_flush_interval": "1s",
+            }},
             "service": {
                 "telemetry": {"metrics": {"level": "none"}},
                 "pipelines": {
-                    "traces": {"receivers": ["otlp"], "exporters": ["otlphttp"]},
+                    "traces": {"receivers": ["otlp"], "exporters": ["otlphttp", "debug", "spanmetrics"]},
+                    "metrics/spans": {"receivers": ["spanmetrics"], "exporters": ["prometheus"]},
                     "metrics": {"receivers": ["otlp"], "exporters": ["prometheus", "otlphttp"]},
                 },
             },
@@ -230,14 +96,20 @@ impl Collector {
     pub async fn restart(&mut self) -> Result<()> {
         let config = format!("--config={}", self.dir.path().join("config.yaml").display());
         let log = self.dir.path().join("log");
-        self.process = Some(Process::start(&toolbox("otelcol"), &[&config], log.clone())?);
+        self.process = Some(Process::start(&toolbox("otelcol"), &[&config], log)?);
         let listens = eventually("a collector that listens", START, || async {
             for port in [self.grpc, self.http, self.prometheus] {
                 tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
             }
             Ok(())
         });
-        listens.await.with_context(|| std::fs::read_to_string(log).unwrap_or_default())
+        listens.await.with_context(|| self.log())
+    }
+
+    /// Everything that the process has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// Ends it at once.
@@ -291,9 +163,14 @@ impl Collector {
 fn certificate(dir: &TempDir) -> Result<String> {
     let mut params = CertificateParams::default();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    // Who has the same name as its issuer counts as self-signed.
+    params.distinguished_name.push(rcgen::DnType::CommonName, "authority");
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&key, &authority)?;
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+    params.use_authority_key_identifier_extension = true;
+    let certificate = params.signed_by(&key, &authority)?;
     std::fs::write(dir.path().join("cert"), certificate.pem())?;
     std::fs::write(dir.path().join("key"), key.serialize_pem())?;
     Ok(authority.pem())

@@ -1,12 +1,20 @@
-//! Publishes as any service would: into the stream, acknowledged.
+//! Publishes as any service would: into the stream, acknowledged; in Rust, or by the documented program in Python.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::Context;
 use async_nats::{Client, HeaderMap};
+use tokio::process::Command;
 
+use crate::collector::Collector;
+use crate::nats::Nats;
+use crate::process::cache;
+
+/// For a process of Python.
+const DEADLINE: Duration = Duration::from_secs(30);
 /// Wait before another try to reach NATS.
 const RECONNECT: Duration = Duration::from_millis(100);
 
@@ -100,4 +108,35 @@ impl Publisher {
         })
         .await
     }
+}
+
+/// Publishes by `tests/publisher/publish.py`, which traces it with an SDK of its own and exports the span to a
+/// collector. Returns the sequence.
+///
+/// # Errors
+///
+/// When the program fails, with what it said.
+pub async fn publish_traced(nats: &Nats, collector: &Collector, subject: &str, data: &str) -> Result<u64> {
+    let (dir, exporter) = (tempfile::tempdir()?, collector.telemetry("http"));
+    let authority = dir.path().join("ca.pem");
+    let mut command = Command::new(cache().join("publisher/bin/python"));
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/publisher/publish.py")).args([
+        &nats.url(),
+        subject,
+        data,
+    ]);
+    // A machine's proxies and authorities would count for more than what the exporter is told.
+    command.env_clear().env("OTEL_SERVICE_NAME", "shop");
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", exporter["otlpEndpoint"].as_str().context("an endpoint")?);
+    if !collector.authority.is_empty() {
+        std::fs::write(&authority, &collector.authority)?;
+        command.env("OTEL_EXPORTER_OTLP_CERTIFICATE", &authority);
+    }
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(DEADLINE, output).await.context("publish.py does not end")?;
+    let output = output.context("no Python: run tests/publisher/install.sh")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // A span that could not be exported is a line there, and no failure.
+    ensure!(output.status.success() && said.is_empty(), "publish.py: {said}");
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
