@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use sse_gateway::nats::log::Log;
 use sse_gateway::nats::{Link, LinkState};
+use sse_tests::client::Stream;
 use sse_tests::eventually;
 use sse_tests::process::{Gateway, Nats};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -92,9 +93,7 @@ async fn a_message_that_nobody_can_read_breaks_the_connection_once_and_is_passed
     gateway.restart()?;
     gateway.ready().await?;
     for _ in 0..3 {
-        // The connection that the replay for another one broke is not back yet: 503.
-        let client = gateway.client("acme", "alice");
-        let mut stream = eventually("a stream", Duration::from_secs(5), || client.open(&first)).await?;
+        let mut stream = back(&gateway, &first).await?;
         ensure!(stream.until(&expected[expected.len() - 1]).await? == expected, "order or loss");
     }
     let replay = connections(&gateway) - live;
@@ -152,8 +151,14 @@ async fn what_a_limit_per_subject_removed_is_known() -> Result<()> {
     Ok(())
 }
 
+/// Alice's stream at this cursor: where another's replay has the connection made again she is told so, and comes back.
+async fn back(gateway: &Gateway, cursor: &str) -> Result<Stream> {
+    let client = gateway.client("acme", "alice");
+    eventually("a stream", Duration::from_secs(5), || client.open(cursor)).await
+}
+
 async fn stream_ends_with(gateway: &Gateway, cursor: &str, last: &str) -> Result<bool> {
-    let mut stream = gateway.client("acme", "alice").open(cursor).await?;
+    let mut stream = back(gateway, cursor).await?;
     Ok(stream.until(last).await?.last().is_some_and(|data| data == last))
 }
 
