@@ -28,6 +28,7 @@ pub mod logs;
 pub mod nats;
 pub mod postings;
 pub mod secret;
+mod seldom;
 pub mod subject;
 pub mod telemetry;
 pub mod token;

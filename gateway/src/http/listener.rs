@@ -29,6 +29,7 @@ use tracing::{debug, warn};
 
 use super::socket::Transport;
 use super::stream::{Admitted, Handover};
+use crate::seldom::Seldom;
 
 /// A client has this long for the head of its first request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
@@ -77,7 +78,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         .keep_alive_interval(Duration::from_secs(30))
         .max_send_buf_size(WRITE_BUFFER)
         .max_concurrent_streams(1000);
-    let builder = Arc::new(builder);
+    let (builder, refused) = (Arc::new(builder), Seldom::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -89,7 +90,9 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             }
             Err(error) => {
                 // Out of file descriptors, for instance: others must end before more can come.
-                warn!(%error, "A connection could not be accepted.");
+                if let Some(others) = refused.turn() {
+                    warn!(%error, others, "A connection could not be accepted.");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -7,9 +7,9 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::Link;
-use super::seldom::Seldom;
 use crate::control::{self, ControlError, Operation};
 use crate::hub::Hub;
+use crate::seldom::Seldom;
 
 /// Wait before a subscription that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);

@@ -12,10 +12,10 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::Link;
-use super::seldom::Seldom;
 use crate::cursor::{Cursor, Epoch};
 use crate::event::{Entry, Message, Refusal};
 use crate::hub::Hub;
+use crate::seldom::Seldom;
 use crate::subject;
 use crate::telemetry::metrics::Counter;
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::link::LinkState;
-use super::seldom::Seldom;
+use crate::seldom::Seldom;
 use crate::telemetry::metrics::Metrics;
 
 /// Tells the state of the connection, as long as its client is the present one.

@@ -12,7 +12,6 @@ pub mod link;
 pub mod live;
 pub mod log;
 pub mod provision;
-mod seldom;
 pub mod status;
 
 use std::sync::Arc;
