@@ -97,6 +97,15 @@ impl Nats {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// The process's id.
+    ///
+    /// # Errors
+    ///
+    /// When there is no process.
+    pub fn id(&self) -> Result<u32> {
+        self.process.as_ref().context("no process")?.id()
+    }
+
     /// Ends the server at once, as a crash would.
     ///
     /// # Errors

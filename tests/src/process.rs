@@ -78,12 +78,16 @@ impl Process {
         Ok(Self { child, log })
     }
 
+    pub(crate) fn id(&self) -> Result<u32> {
+        self.child.id().context("the process has ended")
+    }
+
     pub(crate) async fn kill(mut self) -> Result<()> {
         self.child.kill().await.context("killing")
     }
 
     fn signal(&self, signal: &str) -> Result<()> {
-        let id = self.child.id().context("the process has ended")?.to_string();
+        let id = self.id()?.to_string();
         let status = std::process::Command::new("kill").args([signal, &id]).status()?;
         ensure!(status.success(), "kill {signal} {id}");
         Ok(())
@@ -92,6 +96,7 @@ impl Process {
 
 /// A gateway as a process. Its log, and its metrics whenever it is ended, are searched for secrets.
 pub struct Gateway {
+    program: PathBuf,
     process: Option<Process>,
     dir: TempDir,
     name: String,
@@ -130,6 +135,15 @@ impl Gateway {
     ///
     /// When the process does not start.
     pub fn start_at(urls: &str, name: &str, patch: Value) -> Result<Self> {
+        Self::start_program(built("sse-gateway")?, urls, name, patch)
+    }
+
+    /// The same, of any build.
+    ///
+    /// # Errors
+    ///
+    /// When the process does not start.
+    pub fn start_program(program: PathBuf, urls: &str, name: &str, patch: Value) -> Result<Self> {
         let mut spec = json!({
             "nats": {"url": urls},
             "auth": {"issuers": [{
@@ -143,7 +157,8 @@ impl Gateway {
         std::fs::write(dir.path().join("gateway.yaml"), spec.to_string())?;
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (address, admin) = (local(free_port()?), local(free_port()?));
-        let mut gateway = Self { process: None, dir, name: name.into(), generation: 0, address, admin };
+        let mut gateway =
+            Self { program, process: None, dir, name: name.into(), generation: 0, address, admin };
         gateway.write_secret("jwt", "key", KEY)?;
         gateway.restart()?;
         Ok(gateway)
@@ -173,7 +188,7 @@ impl Gateway {
             "--generation",
             &generation,
         ];
-        self.process = Some(Process::start(&built("sse-gateway")?, &arguments, self.dir.path().join("log"))?);
+        self.process = Some(Process::start(&self.program, &arguments, self.dir.path().join("log"))?);
         Ok(())
     }
 
@@ -228,7 +243,7 @@ impl Gateway {
     ///
     /// When there is no process.
     pub fn id(&self) -> Result<u32> {
-        self.process.as_ref().and_then(|process| process.child.id()).context("no process")
+        self.process.as_ref().context("no process")?.id()
     }
 
     /// Writes a secret, as a mounted volume would change.

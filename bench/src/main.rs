@@ -1,0 +1,91 @@
+//! `make bench`: the gateway and its peers on the same work, in one run, on one machine.
+//!
+//! This binary starts the servers, is their clients and their publisher, and reads what they use from the kernel.
+//! What it promises: each figure comes with a count. Where an event was lost, came twice, out of order or to
+//! the wrong client, there is no figure, and the command fails.
+
+#![expect(clippy::cast_precision_loss, reason = "figures are for people")]
+
+mod event;
+mod figures;
+mod fleet;
+mod floor;
+mod measure;
+mod party;
+mod publisher;
+mod report;
+mod usage;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, Subcommand};
+
+use figures::Figures;
+use measure::{Bench, Measure};
+
+#[derive(Parser)]
+#[command(about = "Measures the gateway beside its peers")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// What is measured; everything when left out.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Measure>,
+    /// Who is measured; everybody that is installed when left out.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    parties: Vec<party::Name>,
+    /// The gateway's binary; the one beside this one when left out.
+    #[arg(long)]
+    gateway: Option<PathBuf>,
+    /// How often the gateway and the floor are measured, in turn.
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+    /// Small counts, of which only correctness is judged.
+    #[arg(long)]
+    short: bool,
+    /// Where the figures go, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The floor, as a server.
+    Floor {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        nats: SocketAddr,
+    },
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    // A client is a socket here.
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    match arguments.command {
+        Some(Command::Floor { listen, nats }) => floor::run(listen, nats),
+        None => {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+            runtime.block_on(compare(arguments))
+        }
+    }
+}
+
+async fn compare(arguments: Arguments) -> Result<()> {
+    let beside = || anyhow::Ok(std::env::current_exe()?.with_file_name("sse-gateway"));
+    let gateway = arguments.gateway.map_or_else(beside, Ok)?;
+    let gateway = gateway.canonicalize().with_context(|| format!("{} is not built", gateway.display()))?;
+    let mut figures = Figures::default();
+    let bench = Bench::start(gateway, arguments.parties, arguments.repeats, arguments.short).await?;
+    bench.run(&arguments.only, &mut figures).await;
+    report::table::print(&figures);
+    if let Some(file) = arguments.json {
+        std::fs::write(file, serde_json::to_string_pretty(&figures.to_json())? + "\n")?;
+    }
+    ensure!(figures.failures.is_empty(), "not right:\n  {}", figures.failures.join("\n  "));
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! What is told: a table for the terminal, and docs/performance.md.
+
+pub mod rows;
+pub mod table;
