@@ -59,19 +59,28 @@ enum Command {
         #[arg(long)]
         nats: SocketAddr,
     },
+    /// Clients in a process of their own: more than one process may have files.
+    Clients {
+        #[arg(long)]
+        address: SocketAddr,
+        #[arg(long)]
+        count: u32,
+        #[arg(long)]
+        events: u32,
+    },
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     // A client is a socket here.
     rlimit::increase_nofile_limit(u64::MAX)?;
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     match arguments.command {
         Some(Command::Floor { listen, nats }) => floor::run(listen, nats),
-        None => {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-            runtime.block_on(compare(arguments))
+        Some(Command::Clients { address, count, events }) => {
+            runtime()?.block_on(measure::growth::clients(address, count, events))
         }
+        None => runtime()?.block_on(compare(arguments)),
     }
 }
 

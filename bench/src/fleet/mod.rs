@@ -25,6 +25,8 @@ pub struct Plan {
     /// The request of each client, and the number that events for it alone carry.
     pub requests: Vec<(u32, Vec<u8>)>,
     pub at_once: usize,
+    /// Whether the request is for a token, with which the stream is then asked for.
+    pub mint: bool,
     /// The number of the next event for everybody.
     pub next_all: u32,
 }
@@ -52,7 +54,6 @@ enum Command {
     Delays(oneshot::Sender<Vec<u32>>),
     /// How many clients stand elsewhere than after so many events for everybody and of their own.
     Behind(u32, u32, oneshot::Sender<usize>),
-    /// Where each client stands: events of its own that it has.
     Stop,
 }
 

@@ -14,6 +14,9 @@ use super::{Command, Counters, Plan};
 use crate::event::{ALL, Scan, Stamp, now};
 
 const WAKER: Token = Token(usize::MAX);
+/// How an answer with a token begins; as many bytes follow as the next one says.
+const TOKEN: &[u8] = b"{\"token\":\"";
+const TOKEN_LENGTH: usize = 32;
 /// Bytes that are read at once.
 const READ: usize = 64 * 1024;
 /// Events of epoll that are taken at once.
@@ -33,7 +36,11 @@ struct Client {
 
 #[derive(Clone, Copy, PartialEq)]
 enum State {
-    Connecting,
+    /// Not yet connected, or the request is not written. Then a token comes, or the stream.
+    Connecting {
+        mint: bool,
+    },
+    Minting,
     Asked,
     Open,
     Ended,
@@ -115,7 +122,7 @@ impl Thread {
         let mut socket = TcpStream::connect(plan.address)?;
         let token = Token(self.clients.len());
         self.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-        let (next_all, state) = (plan.next_all, State::Connecting);
+        let (next_all, state) = (plan.next_all, State::Connecting { mint: plan.mint });
         self.clients.push(Client { socket, head, state, own, next_all, next_own: 0, scan: Scan::default() });
         Ok(())
     }
@@ -123,11 +130,11 @@ impl Thread {
     /// What a client can do now. Whatever goes wrong ends it.
     fn step(&mut self, index: usize) {
         let Some(client) = self.clients.get_mut(index) else { return };
-        if client.state == State::Connecting {
+        if let State::Connecting { mint } = client.state {
             match client.socket.write(&client.head) {
                 Ok(count) if count == client.head.len() => {
                     client.head.clear();
-                    client.state = State::Asked;
+                    client.state = if mint { State::Minting } else { State::Asked };
                 }
                 Ok(_) => return self.end(index, "the request was not taken whole"),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -153,6 +160,9 @@ impl Thread {
             let (counters, delays) = (&self.counters, &mut self.delays);
             if client.state == State::Open {
                 take(client, &self.buffer[..count], counters, delays);
+            } else if client.state == State::Minting {
+                client.head.extend_from_slice(&self.buffer[..count]);
+                return self.redeem(index);
             } else {
                 client.head.extend_from_slice(&self.buffer[..count]);
                 if let Some(end) = memmem::find(&client.head, b"\r\n\r\n") {
@@ -173,6 +183,43 @@ impl Thread {
                 return;
             }
         }
+    }
+
+    /// Asks for the stream, once the token has come: on the same connection, unless the server has closed it.
+    fn redeem(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        if client.head.len() > 12 && !client.head.starts_with(b"HTTP/1.1 200") {
+            let head = String::from_utf8_lossy(&client.head).into_owned();
+            return self.end(index, &head);
+        }
+        let Some(at) = memmem::find(&client.head, TOKEN) else { return };
+        let answer = std::mem::take(&mut client.head);
+        let Some(token) = answer.get(at + TOKEN.len()..at + TOKEN.len() + TOKEN_LENGTH) else {
+            client.head = answer;
+            return;
+        };
+        client.head = b"GET /api/v1/sse/stream?token=".to_vec();
+        client.head.extend_from_slice(token);
+        client.head.extend_from_slice(b" HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.state = State::Connecting { mint: false };
+        if String::from_utf8_lossy(&answer[..at]).to_lowercase().contains("\r\nconnection: close") {
+            if let Err(error) = self.again(index) {
+                self.end(index, &format!("{error:#}"));
+            }
+        } else {
+            self.step(index);
+        }
+    }
+
+    /// Connects a client anew.
+    fn again(&mut self, index: usize) -> Result<()> {
+        let client = &mut self.clients[index];
+        let mut socket = TcpStream::connect(client.socket.peer_addr()?)?;
+        self.poll.registry().deregister(&mut client.socket)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut socket, Token(index), interest)?;
+        client.socket = socket;
+        Ok(())
     }
 
     fn end(&mut self, index: usize, why: &str) {

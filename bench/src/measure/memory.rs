@@ -3,7 +3,8 @@
 use anyhow::Result;
 use tokio::time::sleep;
 
-use super::{Bench, SETTLE, Stage, told};
+use super::stage::{SETTLE, Stage};
+use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::{Audience, Name};
 use crate::publisher::Pace;
@@ -19,7 +20,7 @@ const STEPS: [(u32, &str, &str); 3] = [
 const WARM: u32 = 100;
 
 pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
-    for name in bench.turns(&[Name::Ours]).take(3) {
+    for name in bench.turns(&Name::ALL, 1) {
         let measured = one(bench, name, figures).await;
         told(name, measured, figures);
     }
@@ -47,5 +48,5 @@ async fn one(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
     stage.broadcast(10, Pace::Rate(2.0)).await?;
     sleep(SETTLE).await;
     figures.add("memory.used", name, per(usage::memory(&processes)?, base, stage.clients - WARM));
-    stage.complete(0).await
+    stage.complete().await
 }

@@ -1,7 +1,10 @@
 //! Who is measured: each a real server, started fresh, with what a client asks of it and how it takes events.
 
 mod floor;
-mod ours;
+mod mercure;
+mod nchan;
+pub mod ours;
+mod process;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +24,8 @@ use crate::publisher::Language;
 pub enum Name {
     Ours,
     Floor,
+    Nchan,
+    Mercure,
 }
 
 /// What all of them stand on.
@@ -41,15 +46,40 @@ pub enum Audience {
     Own,
 }
 
+impl Audience {
+    /// What a peer calls it.
+    fn channel(self, user: u32) -> String {
+        match self {
+            Self::All => "all".into(),
+            Self::Own => format!("u{user}"),
+        }
+    }
+}
+
+impl Name {
+    pub const ALL: [Self; 4] = [Self::Ours, Self::Floor, Self::Nchan, Self::Mercure];
+
+    /// Everybody that is there to be measured.
+    #[must_use]
+    pub fn installed() -> Vec<Self> {
+        let here = |name: &Self| match name {
+            Self::Ours | Self::Floor => true,
+            Self::Nchan => nchan::Nchan::installed(),
+            Self::Mercure => mercure::Mercure::installed(),
+        };
+        Self::value_variants().iter().copied().filter(here).collect()
+    }
+}
+
 /// A running server. It ends when it is dropped.
-pub trait Party {
+pub trait Party: Send + Sync {
     fn address(&self) -> SocketAddr;
     /// Its processes, without those that it shares with others.
     fn processes(&self) -> Result<Vec<u32>>;
     /// The request of a client that opens a stream.
     fn request(&self, user: u32, audience: Audience) -> Vec<u8>;
-    /// Where to publish, and how.
-    fn publisher(&self) -> Result<(SocketAddr, Arc<dyn Language>)>;
+    /// Where to publish, and how; whether acknowledged, where there is a choice.
+    fn publisher(&self, acknowledged: bool) -> Result<(SocketAddr, Arc<dyn Language>)>;
     /// What it says of itself when something went wrong.
     fn log(&self) -> String {
         String::new()
@@ -77,6 +107,8 @@ impl World {
         Ok(match name {
             Name::Ours => Box::new(ours::Ours::start(self, serde_json::json!({})).await?),
             Name::Floor => Box::new(floor::Floor::start(self).await?),
+            Name::Nchan => Box::new(nchan::Nchan::start().await?),
+            Name::Mercure => Box::new(mercure::Mercure::start().await?),
         })
     }
 }

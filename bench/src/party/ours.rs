@@ -26,6 +26,15 @@ impl Ours {
     ///
     /// When it does not become ready.
     pub async fn start(world: &World, patch: Value) -> Result<Self> {
+        Self::start_with(world, patch, &[]).await
+    }
+
+    /// The same, with more secrets: name and content, under `key`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready.
+    pub async fn start_with(world: &World, patch: Value, secrets: &[(&str, &str)]) -> Result<Self> {
         let mut spec = json!({
             "logging": {"level": "info"},
             "limits": {"maxConnectionsPerUser": 100_000, "maxConnectionsPerPod": 20_000},
@@ -37,6 +46,9 @@ impl Ours {
         merge(&mut spec, patch);
         let gateway =
             Gateway::start_program(world.gateway.clone(), &world.nats.url(), "tests/gateway", spec)?;
+        for (name, content) in secrets {
+            gateway.write_secret(name, "key", content)?;
+        }
         gateway.ready().await?;
         Ok(Self { gateway, nats: world.nats.address() })
     }
@@ -55,8 +67,8 @@ impl Party for Ours {
         raw::request(&jwt("acme", &format!("u{user}")), "").into_bytes()
     }
 
-    fn publisher(&self) -> Result<(SocketAddr, Arc<dyn Language>)> {
-        Ok((self.nats, Arc::new(IntoStream::default())))
+    fn publisher(&self, acknowledged: bool) -> Result<(SocketAddr, Arc<dyn Language>)> {
+        Ok((self.nats, Arc::new(IntoStream::new(acknowledged))))
     }
 
     fn log(&self) -> String {

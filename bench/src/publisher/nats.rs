@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use anyhow::{Result, bail};
 
 use super::{Answer, Language};
-use crate::event::{ALL, SIZE, Stamp};
+use crate::event::{ALL, SIZE, Stamp, now};
 
 /// What a client says first.
 const CONNECT: &[u8] =
@@ -15,9 +15,9 @@ const CONNECT: &[u8] =
 
 /// Events for the tenant `acme` and its users `u0`, `u1`, …
 pub struct IntoStream {
-    pub inbox: String,
+    inbox: String,
     /// Without it, nothing is acknowledged.
-    pub acknowledged: bool,
+    acknowledged: bool,
 }
 
 /// Makes a connection ready for use.
@@ -37,9 +37,10 @@ pub fn greet(reader: &mut dyn BufRead, writer: &mut TcpStream) -> Result<()> {
     bail!("NATS has closed the connection")
 }
 
-impl Default for IntoStream {
-    fn default() -> Self {
-        Self { inbox: format!("_INBOX.bench.{}", crate::event::now()), acknowledged: true }
+impl IntoStream {
+    #[must_use]
+    pub fn new(acknowledged: bool) -> Self {
+        Self { inbox: format!("_INBOX.bench.{}", now()), acknowledged }
     }
 }
 

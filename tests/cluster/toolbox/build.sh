@@ -34,6 +34,7 @@ nats-pub                | nats-clients | github.com/nats-io/nats.go/examples/nat
 nats-sub                | nats-clients | github.com/nats-io/nats.go/examples/nats-sub  |
 nats-req                | nats-clients | github.com/nats-io/nats.go/examples/nats-req  |
 otelcol                 | otelcol      | builder.yaml                                  |
+mercure                 | mercure      | github.com/dunglas/mercure/cmd/mercure        |
 prometheus              | prometheus   | github.com/prometheus/prometheus/cmd/prometheus |
 promtool                | prometheus   | github.com/prometheus/prometheus/cmd/promtool   |
 "

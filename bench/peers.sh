@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# peers.sh: makes what the gateway is measured beside: Mercure and nats-server from their Go modules, nchan from Debian.
+# Nothing of it is installed into the system: Debian's packages are unpacked into the cache, and no service begins.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${SSE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sse-gateway}
+
+"$here/../tests/cluster/toolbox/build.sh" nats-server mercure >/dev/null
+
+nchan=$cache/nchan
+if [[ -x $nchan/usr/sbin/nginx && -f $nchan/usr/lib/nginx/modules/ngx_nchan_module.so ]]; then exit; fi
+if ! command -v apt-get >/dev/null; then
+  echo 'peers.sh: no Debian: nchan is not measured' >&2
+  exit
+fi
+echo 'unpacking nginx and nchan' >&2
+mkdir -p "$cache"
+folder=$(mktemp -d "$cache/nchan.XXXXXX")
+trap 'rm -rf "$folder"' EXIT
+fetch() { (cd "$folder" && apt-get download nginx libnginx-mod-nchan >&2); }
+# The lists of a fresh machine may be empty or old.
+fetch || { apt-get update >&2 && fetch; }
+for package in "$folder"/*.deb; do dpkg -x "$package" "$folder/root"; done
+rm -rf "$nchan"
+mv "$folder/root" "$nchan"
