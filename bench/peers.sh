@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # peers.sh: makes what the gateway is measured beside: Mercure and nats-server from their Go modules, nchan from Debian.
 # Nothing of it is installed into the system: Debian's packages are unpacked into the cache, and no service begins.
+# One folder is the exception: nchan has nginx make Debian's temporary folders, whatever its configuration says.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${SSE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sse-gateway}
 
 "$here/../tests/cluster/toolbox/build.sh" nats-server mercure >/dev/null
 
+if ! mkdir -p /var/lib/nginx 2>/dev/null; then
+  echo 'peers.sh: /var/lib/nginx can not be made: nchan is not measured' >&2
+  exit
+fi
 nchan=$cache/nchan
 if [[ -x $nchan/usr/sbin/nginx && -f $nchan/usr/lib/nginx/modules/ngx_nchan_module.so ]]; then exit; fi
 if ! command -v apt-get >/dev/null; then

@@ -1,9 +1,8 @@
 //! Events for everybody at a fixed rate: processor time of a delivery, and the time from publish to read.
 
 use anyhow::Result;
-use tokio::time::sleep;
 
-use super::stage::{SETTLE, Stage};
+use super::stage::Stage;
 use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::{Audience, Name};
@@ -24,7 +23,7 @@ async fn one(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
     let (clients, events) = (bench.count(5_000, 200), bench.count(100, 20));
     let mut stage = Stage::start(bench, name).await?;
     stage.grow(clients, Audience::All).await?;
-    sleep(SETTLE).await;
+    bench.settle().await;
     stage.broadcast(bench.count(20, 5), Pace::Rate(RATE)).await?;
     drop(stage.fleet.delays().await?);
     let meter = stage.meter()?;

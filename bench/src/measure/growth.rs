@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::stage::{SETTLE, Stage};
+use super::stage::Stage;
 use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::ours::Ours;
@@ -25,8 +25,6 @@ const STEPS: [(u32, &str, &str); 3] = [
 ];
 /// Connections of each of two pods.
 const POD: u32 = 15_000;
-/// Events that all of them get.
-const EVENTS: u32 = 20;
 const OPEN: Duration = Duration::from_mins(2);
 
 pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
@@ -43,28 +41,29 @@ pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
 
 async fn one(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
     let mut stage = Stage::start(bench, name).await?;
+    let events = bench.count(20, 5);
     let steps = if bench.short { &STEPS[..1] } else { &STEPS };
     for (clients, cpu, nats) in steps {
         stage.grow(*clients, Audience::All).await?;
-        sleep(SETTLE).await;
+        bench.settle().await;
         stage.broadcast(3, Pace::Rate(2.0)).await?;
         let meter = stage.meter()?;
-        stage.broadcast(EVENTS, Pace::Rate(4.0)).await?;
-        meter.add(figures, name, (cpu, f64::from(clients * EVENTS)), (nats, EVENTS.into()))?;
+        stage.broadcast(events, Pace::Rate(4.0)).await?;
+        meter.add(figures, name, (cpu, f64::from(clients * events)), (nats, events.into()))?;
     }
     stage.complete().await
 }
 
 /// Two pods of one gateway; the second one's clients are in a process of their own, for its files.
 async fn two(bench: &Bench, figures: &mut Figures) -> Result<()> {
-    let clients = bench.count(POD, 300);
+    let (clients, events) = (bench.count(POD, 300), bench.count(20, 5));
     let other = Ours::start(&bench.world, json!({})).await?;
     let mut stage = Stage::start(bench, Name::Ours).await?;
     let pods = [stage.party.processes()?, other.processes()?].concat();
     let before = pods.iter().map(|id| usage::memory(&[*id])).sum::<Result<u64>>()?;
-    let (address, count, events) = (other.address().to_string(), clients.to_string(), EVENTS.to_string());
+    let (address, count, each) = (other.address().to_string(), clients.to_string(), events.to_string());
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["clients", "--address", &address, "--count", &count, "--events", &events])
+        .args(["clients", "--address", &address, "--count", &count, "--events", &each])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -73,10 +72,10 @@ async fn two(bench: &Bench, figures: &mut Figures) -> Result<()> {
     stage.grow(clients, Audience::All).await?;
     let open = timeout(OPEN, says.next_line()).await.context("the other pod's clients")??;
     ensure!(open.as_deref() == Some("open"), "the other pod's clients: {open:?}");
-    sleep(SETTLE).await;
+    bench.settle().await;
     let grown = pods.iter().map(|id| usage::memory(&[*id])).sum::<Result<u64>>()?.saturating_sub(before);
     figures.add("growth.two.memory", Name::Ours, grown as f64 / f64::from(2 * clients) / 1024.0);
-    stage.broadcast(EVENTS, Pace::Rate(2.0)).await?;
+    stage.broadcast(events, Pace::Rate(2.0)).await?;
     child.stdin.take().context("stdin")?.write_all(b"published\n").await?;
     let said = timeout(OPEN, says.next_line()).await.context("the other pod's clients")??;
     ensure!(said.as_deref() == Some("complete"), "the other pod's clients: {said:?}");

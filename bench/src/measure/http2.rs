@@ -6,9 +6,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use sse_tests::h2::Http2;
 use sse_tests::jwt::jwt;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::stage::SETTLE;
 use super::{Bench, told};
 use crate::event::{ALL, Scan};
 use crate::figures::Figures;
@@ -34,13 +33,13 @@ async fn one(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
     let party = bench.world.party(name).await?;
     let (mut held, mut bodies) = (Vec::new(), Vec::new());
     open(&*party, 0, &mut held, &mut bodies).await?;
-    sleep(SETTLE).await;
+    bench.settle().await;
     let processes = party.processes()?;
     let base = usage::memory(&processes)?;
     for connection in 1..=connections {
         open(&*party, connection, &mut held, &mut bodies).await?;
     }
-    sleep(SETTLE).await;
+    bench.settle().await;
     let grown = usage::memory(&processes)?.saturating_sub(base);
     figures.add("memory.http2", name, grown as f64 / f64::from(connections * STREAMS) / 1024.0);
     let (address, language) = party.publisher(true)?;

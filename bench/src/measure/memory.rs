@@ -1,9 +1,8 @@
 //! Memory of idle connections: what the server's processes grow by, and what the kernel holds for sockets.
 
 use anyhow::Result;
-use tokio::time::sleep;
 
-use super::stage::{SETTLE, Stage};
+use super::stage::Stage;
 use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::{Audience, Name};
@@ -33,7 +32,7 @@ async fn one(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
     let mut stage = Stage::start(bench, name).await?;
     stage.grow(WARM, Audience::All).await?;
     stage.broadcast(5, Pace::Rate(10.0)).await?;
-    sleep(SETTLE).await;
+    bench.settle().await;
     let processes = stage.party.processes()?;
     let (base, kernel) = (usage::memory(&processes)?, usage::sockets()?);
     let per =
@@ -41,12 +40,12 @@ async fn one(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
     let steps = if bench.short { &STEPS[..1] } else { &STEPS };
     for (clients, memory, sockets) in steps {
         stage.grow(WARM + clients, Audience::All).await?;
-        sleep(SETTLE).await;
+        bench.settle().await;
         figures.add(memory, name, per(usage::memory(&processes)?, base, *clients));
         figures.add(sockets, name, per(usage::sockets()?, kernel, *clients));
     }
-    stage.broadcast(10, Pace::Rate(2.0)).await?;
-    sleep(SETTLE).await;
+    stage.broadcast(10, Pace::Rate(4.0)).await?;
+    bench.settle().await;
     figures.add("memory.used", name, per(usage::memory(&processes)?, base, stage.clients - WARM));
     stage.complete().await
 }

@@ -12,10 +12,11 @@ mod storm;
 mod unicast;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::ValueEnum;
+use tokio::time::sleep;
 
 use crate::figures::Figures;
 use crate::party::{Name, World};
@@ -98,6 +99,11 @@ impl Bench {
             turns.extend(parties.iter().copied().filter(|name| turn < most(*name)));
         }
         turns
+    }
+
+    /// Leaves a server alone after many handshakes.
+    async fn settle(&self) {
+        sleep(Duration::from_millis(if self.short { 200 } else { 2_000 })).await;
     }
 
     /// A count, or the one for the short form.

@@ -1,9 +1,8 @@
 //! Events for nobody on this pod: what one costs, and what a stream of very many does.
 
 use anyhow::Result;
-use tokio::time::sleep;
 
-use super::stage::{SETTLE, Stage, small};
+use super::stage::{Stage, small};
 use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::{Audience, Name};
@@ -28,7 +27,7 @@ pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
 async fn one(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
     let mut stage = Stage::start(bench, name).await?;
     stage.grow(CLIENTS, Audience::Own).await?;
-    sleep(SETTLE).await;
+    bench.settle().await;
     let events = u64::from(bench.count(200_000, 5_000));
     let elsewhere = |index: u64| (ELSEWHERE + small(index % 10_000), 0);
     stage.publish(events / 10, 0, Pace::Window(512), true, elsewhere).await?;

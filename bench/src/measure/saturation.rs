@@ -2,9 +2,8 @@
 //! in the measure of unicast.
 
 use anyhow::Result;
-use tokio::time::sleep;
 
-use super::stage::{SETTLE, Stage};
+use super::stage::Stage;
 use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::{Audience, Name};
@@ -25,7 +24,7 @@ async fn one(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
     let (clients, events) = (bench.count(5_000, 200), bench.count(200, 50));
     let mut stage = Stage::start(bench, name).await?;
     stage.grow(clients, Audience::All).await?;
-    sleep(SETTLE).await;
+    bench.settle().await;
     stage.broadcast(10, Pace::Window(WINDOW)).await?;
     let meter = stage.meter()?;
     let took = stage.broadcast(events, Pace::Window(WINDOW)).await?;

@@ -13,8 +13,6 @@ use crate::party::{Audience, Name, Party};
 use crate::publisher::{Pace, Publisher};
 use crate::usage;
 
-/// How long a server is left alone after many handshakes.
-pub const SETTLE: Duration = Duration::from_secs(2);
 /// Everything that was published has come by then.
 const ARRIVED: Duration = Duration::from_mins(1);
 

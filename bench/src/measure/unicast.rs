@@ -1,9 +1,8 @@
 //! Events for one client alone: at a fixed rate, and as many as are acknowledged.
 
 use anyhow::Result;
-use tokio::time::sleep;
 
-use super::stage::{SETTLE, Stage};
+use super::stage::Stage;
 use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::{Audience, Name};
@@ -26,7 +25,7 @@ async fn one(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
     let clients = bench.count(1_000, 100);
     let mut stage = Stage::start(bench, name).await?;
     stage.grow(clients, Audience::Own).await?;
-    sleep(SETTLE).await;
+    bench.settle().await;
     stage.unicast(2, Pace::Rate(RATE)).await?;
     drop(stage.fleet.delays().await?);
     // A peer that can not keep up with the rate is measured at saturation alone.

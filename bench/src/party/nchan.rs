@@ -1,6 +1,7 @@
 //! nchan on nginx, from Debian: one worker for each core, events in the memory that the workers share.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -20,7 +21,7 @@ impl Nchan {
     /// Whether it is there to be measured.
     #[must_use]
     pub fn installed() -> bool {
-        cache("nchan/usr/sbin/nginx").exists()
+        cache("nchan/usr/sbin/nginx").exists() && Path::new("/var/lib/nginx").exists()
     }
 
     /// # Errors
@@ -30,15 +31,12 @@ impl Nchan {
         let (folder, address) = (TempDir::new()?, free_address()?);
         let module = cache("nchan/usr/lib/nginx/modules/ngx_nchan_module.so");
         let path = folder.path().display().to_string();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|name| format!("{name}_temp_path {path}/{name};"))
-            .concat();
         let config = format!(
             "load_module {};
             user root root; daemon off; worker_processes 2; worker_rlimit_nofile 20000; pid {path}/pid; error_log stderr warn;
             events {{ worker_connections 20000; }}
             http {{
-                access_log off; {temporary} keepalive_requests 1000000000; nchan_shared_memory_size 1G;
+                access_log off; keepalive_requests 1000000000; nchan_shared_memory_size 1G;
                 server {{
                     listen {address};
                     location ~ ^/sub/(.+)$ {{ nchan_subscriber eventsource; nchan_channel_id $1; }}
