@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-.PHONY: help demo demo-down dev test check fuzz build crds dashboards clean
+.PHONY: help demo demo-down dev test check bench fuzz build crds dashboards clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ check: ## What takes a minute of that: formatting, lints, unit tests
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace --exclude sse-tests
+
+bench: ## The gateway beside nchan, Mercure and the kernel's floor: ONLY=memory,broadcast REPEATS=3 DOC=1
+	@bench/run.sh
 
 fuzz: ## What strangers send, found by coverage: TARGET=all SECONDS=60 for each
 	@gateway/fuzz/run.sh "$(or $(TARGET),all)" "$(or $(SECONDS),60)"

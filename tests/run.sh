@@ -26,6 +26,9 @@ cargo build --quiet --release --locked -p sse-gateway -p sse-operator
 released=${CARGO_TARGET_DIR:-$PWD/target}/$(rustc -vV | sed -n 's/^host: //p')/release
 SSE_BINARIES=$released cargo test --quiet --locked -p sse-tests --test heavy -- --nocapture --test-threads 1
 
+say "the benchmark's work in small: nothing lost, nothing twice, nothing out of order"
+cargo run --quiet --locked -p sse-bench -- --short --repeats 1 --parties ours,floor --gateway "$released/sse-gateway"
+
 say "the demo of machines that can run no cluster"
 DEV_NATS_PORT=14222 DEV_PORT=18080 DEV_ADMIN_PORT=19090 "$tests/demo/dev.sh" --demo
 

@@ -1,16 +1,23 @@
-//! What was measured: samples of each figure of each party.
+//! What was measured: samples of each figure of each party, on which machine, and what went wrong.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
+use crate::machine::Machine;
 use crate::party::Name;
 
-/// Samples, and what went wrong.
-#[derive(Default)]
+/// Everything that a run tells; its JSON is what docs/performance.md is made from.
+#[derive(Default, Serialize, Deserialize)]
 pub struct Figures {
-    samples: BTreeMap<(&'static str, Name), Vec<f64>>,
+    pub machine: Machine,
+    /// Of each figure, of each party.
+    samples: BTreeMap<String, BTreeMap<Name, Vec<f64>>>,
+    /// What the gateway or the floor did wrong: the command fails.
     pub failures: Vec<String>,
+    /// What a peer did wrong: it is told.
+    pub peers: Vec<String>,
 }
 
 /// The middle of the samples, and how far they go.
@@ -23,24 +30,45 @@ pub struct Summary {
 }
 
 impl Figures {
+    #[must_use]
+    pub fn on(machine: Machine) -> Self {
+        Self { machine, ..Self::default() }
+    }
+
     /// Adds a sample, and tells it.
-    pub fn add(&mut self, figure: &'static str, party: Name, value: f64) {
+    pub fn add(&mut self, figure: &str, party: Name, value: f64) {
         eprintln!("  {figure} {party:?}: {value:.2}");
-        self.samples.entry((figure, party)).or_default().push(value);
+        // As many digits as can be meant.
+        let value = (value * 1000.0).round() / 1000.0;
+        self.samples.entry(figure.into()).or_default().entry(party).or_default().push(value);
     }
 
     /// Adds the half, 99 and 99.9 percent of what so many microseconds tell, in milliseconds.
-    pub fn add_delays(&mut self, names: [&'static str; 3], party: Name, mut delays: Vec<u32>) {
+    pub fn add_delays(&mut self, names: [&str; 3], party: Name, mut delays: Vec<u32>) {
         delays.sort_unstable();
         for (name, part) in names.into_iter().zip([0.5, 0.99, 0.999]) {
             self.add(name, party, f64::from(quantile(&delays, part)) / 1000.0);
         }
     }
 
+    /// Takes the value of what went right, and notes what did not: the others are measured all the same.
+    pub fn told<T>(&mut self, measure: &str, party: Name, result: Result<T>) -> Option<T> {
+        let error = match result {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        let text = format!("{measure}, {party:?}: {error:#}");
+        eprintln!("  FAILED {text}");
+        match party {
+            Name::Ours | Name::Floor => self.failures.push(text),
+            Name::Nchan | Name::Mercure => self.peers.push(text),
+        }
+        None
+    }
+
     #[must_use]
     pub fn of(&self, figure: &str, party: Name) -> Option<Summary> {
-        let found = self.samples.iter().find(|((name, of), _)| *name == figure && *of == party);
-        let mut samples = found?.1.clone();
+        let mut samples = self.samples.get(figure)?.get(&party)?.clone();
         samples.sort_by(f64::total_cmp);
         let (least, most) = (*samples.first()?, *samples.last()?);
         let middle = samples.len() / 2;
@@ -50,21 +78,44 @@ impl Figures {
         };
         Some(Summary { median, least, most, count: samples.len() })
     }
-
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        let figures = self
-            .samples
-            .iter()
-            .map(|((figure, party), samples)| json!({"figure": figure, "party": party, "samples": samples}));
-        json!({"figures": figures.collect::<Vec<_>>(), "failures": self.failures})
-    }
 }
 
 /// The share `part` (of 1) of the samples is at most this.
-#[must_use]
 fn quantile(sorted: &[u32], part: f64) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the slice")]
     let at = (part * sorted.len() as f64) as usize;
     sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_and_the_spread_are_those_of_the_samples() {
+        let mut figures = Figures::default();
+        for value in [3.0, 1.0, 10.0, 2.0] {
+            figures.add("x", Name::Ours, value);
+        }
+        let summary = figures.of("x", Name::Ours).expect("samples");
+        assert_eq!([summary.median, summary.least, summary.most], [2.5, 1.0, 10.0]);
+        assert!(figures.of("x", Name::Floor).is_none());
+    }
+
+    #[test]
+    fn a_hundredth_of_the_samples_is_above_p99() {
+        let sorted: Vec<u32> = (0..1000).collect();
+        assert_eq!(quantile(&sorted, 0.99), 990);
+        assert_eq!(quantile(&sorted, 1.0), 999);
+        assert_eq!(quantile(&[], 0.5), 0);
+    }
+
+    #[test]
+    fn a_peer_that_fails_is_told_and_the_gateway_that_fails_is_a_failure() {
+        let mut figures = Figures::default();
+        figures.told::<()>("memory", Name::Nchan, Err(anyhow::anyhow!("lost")));
+        assert!(figures.failures.is_empty() && figures.peers.len() == 1);
+        figures.told::<()>("memory", Name::Ours, Err(anyhow::anyhow!("lost")));
+        assert_eq!(figures.failures.len(), 1);
+    }
 }

@@ -10,6 +10,7 @@ mod event;
 mod figures;
 mod fleet;
 mod floor;
+mod machine;
 mod measure;
 mod party;
 mod publisher;
@@ -48,6 +49,12 @@ struct Arguments {
     /// Where the figures go, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// The folder of docs/performance.md, whose measured part is made anew.
+    #[arg(long)]
+    doc: Option<PathBuf>,
+    /// Measures nothing, and tells what such a file says.
+    #[arg(long)]
+    from: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -85,16 +92,31 @@ fn main() -> Result<()> {
 }
 
 async fn compare(arguments: Arguments) -> Result<()> {
-    let beside = || anyhow::Ok(std::env::current_exe()?.with_file_name("sse-gateway"));
-    let gateway = arguments.gateway.map_or_else(beside, Ok)?;
-    let gateway = gateway.canonicalize().with_context(|| format!("{} is not built", gateway.display()))?;
-    let mut figures = Figures::default();
-    let bench = Bench::start(gateway, arguments.parties, arguments.repeats, arguments.short).await?;
-    bench.run(&arguments.only, &mut figures).await;
+    let figures = match &arguments.from {
+        Some(file) => serde_json::from_str(&std::fs::read_to_string(file)?)?,
+        None => measured(&arguments).await?,
+    };
     report::table::print(&figures);
+    for peer in &figures.peers {
+        println!("a peer failed: {peer}");
+    }
     if let Some(file) = arguments.json {
-        std::fs::write(file, serde_json::to_string_pretty(&figures.to_json())? + "\n")?;
+        std::fs::write(file, serde_json::to_string_pretty(&figures)? + "\n")?;
+    }
+    if let Some(folder) = arguments.doc {
+        report::doc::write(&folder, &figures)?;
     }
     ensure!(figures.failures.is_empty(), "not right:\n  {}", figures.failures.join("\n  "));
     Ok(())
+}
+
+async fn measured(arguments: &Arguments) -> Result<Figures> {
+    let beside = || anyhow::Ok(std::env::current_exe()?.with_file_name("sse-gateway"));
+    let gateway = arguments.gateway.clone().map_or_else(beside, Ok)?;
+    let gateway = gateway.canonicalize().with_context(|| format!("{} is not built", gateway.display()))?;
+    let mut figures = Figures::on(machine::Machine::here());
+    let parties = arguments.parties.clone();
+    let bench = Bench::start(gateway, parties, arguments.repeats, arguments.short).await?;
+    bench.run(&arguments.only, &mut figures).await;
+    Ok(figures)
 }

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
+use super::Bench;
 use super::stage::Stage;
-use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::{Audience, Name};
 use crate::publisher::Pace;
@@ -14,7 +14,7 @@ const RATE: f64 = 10.0;
 pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
     for name in bench.turns(&Name::ALL, bench.repeats) {
         let measured = one(bench, name, figures).await;
-        told(name, measured, figures);
+        figures.told("broadcast", name, measured);
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::Bench;
 use super::stage::Stage;
-use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::ours::Ours;
 use crate::party::{Audience, Name, Party as _};
@@ -30,11 +30,11 @@ const OPEN: Duration = Duration::from_mins(2);
 pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
     for name in bench.turns(&[Name::Ours, Name::Floor], bench.repeats.min(3)) {
         let measured = one(bench, name, figures).await;
-        told(name, measured, figures);
+        figures.told("growth", name, measured);
     }
     if bench.parties.contains(&Name::Ours) {
         let measured = two(bench, figures).await;
-        told(Name::Ours, measured, figures);
+        figures.told("growth", Name::Ours, measured);
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use serde_json::json;
 use sse_tests::jwt::{ISSUER, IssuerKey, jwt, now};
 use sse_tests::raw;
 
+use super::Bench;
 use super::stage::Stage;
-use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::ours::Ours;
 use crate::party::{Audience, Name};
@@ -18,12 +18,12 @@ const WARM: u32 = 500;
 pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
     for name in bench.turns(&Name::ALL, bench.repeats.min(3)) {
         let measured = plain(bench, name, figures).await;
-        told(name, measured, figures);
+        figures.told("handshakes", name, measured);
         if name == Name::Ours {
             let measured = minted(bench, figures).await;
-            told(name, measured, figures);
+            figures.told("handshakes", name, measured);
             let measured = rs256(bench, figures).await;
-            told(name, measured, figures);
+            figures.told("handshakes", name, measured);
         }
     }
     Ok(())
@@ -42,7 +42,7 @@ async fn plain(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
 
 fn tell(
     stage: &Stage,
-    (rate, cpu): (&'static str, &'static str),
+    (rate, cpu): (&str, &str),
     count: u32,
     took: std::time::Duration,
     meter: &super::stage::Meter,

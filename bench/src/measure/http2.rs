@@ -8,7 +8,7 @@ use sse_tests::h2::Http2;
 use sse_tests::jwt::jwt;
 use tokio::time::timeout;
 
-use super::{Bench, told};
+use super::Bench;
 use crate::event::{ALL, Scan};
 use crate::figures::Figures;
 use crate::party::{Name, Party};
@@ -23,7 +23,7 @@ const EVENTS: u32 = 3;
 pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
     for name in bench.turns(&[Name::Ours], bench.repeats.min(3)) {
         let measured = one(bench, name, figures).await;
-        told(name, measured, figures);
+        figures.told("http2", name, measured);
     }
     Ok(())
 }
@@ -42,7 +42,7 @@ async fn one(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
     bench.settle().await;
     let grown = usage::memory(&processes)?.saturating_sub(base);
     figures.add("memory.http2", name, grown as f64 / f64::from(connections * STREAMS) / 1024.0);
-    let (address, language) = party.publisher(true)?;
+    let (address, language) = party.publisher()?;
     let publish = move || {
         let number = |index| (ALL, u32::try_from(index).unwrap_or_default());
         Publisher::connect(address, language)?.publish(Pace::Rate(10.0), EVENTS.into(), number)

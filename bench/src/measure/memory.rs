@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
+use super::Bench;
 use super::stage::Stage;
-use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::{Audience, Name};
 use crate::publisher::Pace;
@@ -21,7 +21,7 @@ const WARM: u32 = 100;
 pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
     for name in bench.turns(&Name::ALL, 1) {
         let measured = one(bench, name, figures).await;
-        told(name, measured, figures);
+        figures.told("memory", name, measured);
     }
     Ok(())
 }

@@ -111,16 +111,3 @@ impl Bench {
         if self.short { short } else { full }
     }
 }
-
-/// Awaits one party's turn; its failure is told and does not end the others' measure.
-fn told<T>(name: Name, result: Result<T>, figures: &mut Figures) -> Option<T> {
-    match result {
-        Ok(value) => Some(value),
-        Err(error) => {
-            let text = format!("{name:?}: {error:#}");
-            eprintln!("  FAILED {text}");
-            figures.failures.push(text);
-            None
-        }
-    }
-}

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
+use super::Bench;
 use super::stage::{Stage, small};
-use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::{Audience, Name};
 use crate::publisher::Pace;
@@ -19,7 +19,7 @@ const CLIENTS: u32 = 100;
 pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
     for name in bench.turns(&[Name::Ours], bench.repeats.min(3)) {
         let measured = one(bench, name, figures).await;
-        told(name, measured, figures);
+        figures.told("nobody", name, measured);
     }
     Ok(())
 }
@@ -30,17 +30,16 @@ async fn one(bench: &Bench, name: Name, figures: &mut Figures) -> Result<()> {
     bench.settle().await;
     let events = u64::from(bench.count(200_000, 5_000));
     let elsewhere = |index: u64| (ELSEWHERE + small(index % 10_000), 0);
-    stage.publish(events / 10, 0, Pace::Window(512), true, elsewhere).await?;
+    stage.publish(events / 10, 0, Pace::Window(512), elsewhere).await?;
     let meter = stage.meter()?;
-    stage.publish(events, 0, Pace::Window(512), true, elsewhere).await?;
+    stage.publish(events, 0, Pace::Window(512), elsewhere).await?;
     meter.add(figures, name, ("nobody.cpu", events as f64), ("nobody.nats", events as f64))?;
 
-    // Not acknowledged, since that would take as much of the machine again.
     let events = u64::from(bench.count(5 * BUSY, BUSY / 10));
     let here = events / SHARE;
     let (meter, clients) = (stage.meter()?, u64::from(CLIENTS));
     let took = stage
-        .publish(events, here, Pace::Rate(BUSY.into()), false, move |index| match index % SHARE {
+        .publish(events, here, Pace::Rate(BUSY.into()), move |index| match index % SHARE {
             0 => (small(index / SHARE % clients), small(index / SHARE / clients)),
             _ => elsewhere(index),
         })

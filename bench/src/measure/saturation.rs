@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 
+use super::Bench;
 use super::stage::Stage;
-use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::{Audience, Name};
 use crate::publisher::Pace;
@@ -15,7 +15,7 @@ const WINDOW: u64 = 16;
 pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
     for name in bench.turns(&Name::ALL, bench.repeats.min(3)) {
         let measured = one(bench, name, figures).await;
-        told(name, measured, figures);
+        figures.told("saturation", name, measured);
     }
     Ok(())
 }

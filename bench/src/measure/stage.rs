@@ -61,7 +61,7 @@ impl Stage {
         let from = self.all;
         self.all += events;
         let due = u64::from(events) * u64::from(self.clients);
-        self.publish(events.into(), due, pace, true, move |index| (ALL, from + small(index))).await
+        self.publish(events.into(), due, pace, move |index| (ALL, from + small(index))).await
     }
 
     /// Publishes so many events for each client alone, in turn, and waits until they have come.
@@ -70,7 +70,7 @@ impl Stage {
         self.own += each;
         let events = u64::from(each) * clients;
         let event = move |index| (small(index % clients), from + small(index / clients));
-        self.publish(events, events, pace, true, event).await
+        self.publish(events, events, pace, event).await
     }
 
     /// Publishes what `event` says, and waits until so many deliveries have come.
@@ -79,10 +79,9 @@ impl Stage {
         events: u64,
         due: u64,
         pace: Pace,
-        acknowledged: bool,
         event: impl FnMut(u64) -> (u32, u32) + Send + 'static,
     ) -> Result<Duration> {
-        let (address, language) = self.party.publisher(acknowledged)?;
+        let (address, language) = self.party.publisher()?;
         let (before, begun) = (self.fleet.count(), Instant::now());
         let publishing = tokio::task::spawn_blocking(move || {
             Publisher::connect(address, language)?.publish(pace, events, event)
@@ -129,13 +128,7 @@ impl Meter {
     }
 
     /// Adds what one of so many cost, in microseconds; nats-server's only for those that use it.
-    pub fn add(
-        &self,
-        figures: &mut Figures,
-        name: Name,
-        own: (&'static str, f64),
-        nats: (&'static str, f64),
-    ) -> Result<()> {
+    pub fn add(&self, figures: &mut Figures, name: Name, own: (&str, f64), nats: (&str, f64)) -> Result<()> {
         let spent = self.spent()?;
         figures.add(own.0, name, spent.0.as_secs_f64() * 1e6 / own.1);
         if matches!(name, Name::Ours | Name::Floor) {

@@ -10,9 +10,9 @@ use serde_json::json;
 use sse_tests::jwt::jwt;
 use sse_tests::raw;
 
+use super::Bench;
 use super::nobody::ELSEWHERE;
 use super::stage::small;
-use super::{Bench, told};
 use crate::figures::Figures;
 use crate::fleet::{Fleet, Plan};
 use crate::party::ours::Ours;
@@ -44,7 +44,7 @@ pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
     for name in bench.turns(&[Name::Ours], if bench.short { 1 } else { bench.repeats.min(2) }) {
         for kind in &KINDS {
             let measured = one(bench, kind, figures).await;
-            told(name, measured, figures);
+            figures.told("storm", name, measured);
         }
     }
     Ok(())
@@ -98,7 +98,7 @@ fn own(from: u32, clients: u32) -> impl Fn(u64) -> (u32, u32) + Send + Copy + 's
 }
 
 async fn publish(ours: &Ours, events: u64, event: impl Fn(u64) -> (u32, u32) + Send + 'static) -> Result<()> {
-    let (address, language) = ours.publisher(true)?;
+    let (address, language) = ours.publisher()?;
     let publish = move || Publisher::connect(address, language)?.publish(Pace::Window(512), events, event);
     tokio::task::spawn_blocking(publish).await??;
     Ok(())

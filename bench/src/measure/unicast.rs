@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
+use super::Bench;
 use super::stage::Stage;
-use super::{Bench, told};
 use crate::figures::Figures;
 use crate::party::{Audience, Name};
 use crate::publisher::Pace;
@@ -16,7 +16,7 @@ const WINDOW: u64 = 512;
 pub async fn run(bench: &Bench, figures: &mut Figures) -> Result<()> {
     for name in bench.turns(&Name::ALL, bench.repeats.min(3)) {
         let measured = one(bench, name, figures).await;
-        told(name, measured, figures);
+        figures.told("unicast", name, measured);
     }
     Ok(())
 }

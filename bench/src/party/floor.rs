@@ -43,8 +43,8 @@ impl Party for Floor {
         format!("GET /u{user} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {:0>200}\r\n\r\n", 0).into_bytes()
     }
 
-    fn publisher(&self, acknowledged: bool) -> Result<(SocketAddr, Arc<dyn Language>)> {
-        Ok((self.nats, Arc::new(IntoStream::new(acknowledged))))
+    fn publisher(&self) -> Result<(SocketAddr, Arc<dyn Language>)> {
+        Ok((self.nats, Arc::new(IntoStream::default())))
     }
 
     fn log(&self) -> String {

@@ -66,7 +66,7 @@ impl Party for Mercure {
         .into_bytes()
     }
 
-    fn publisher(&self, _: bool) -> Result<(SocketAddr, Arc<dyn Language>)> {
+    fn publisher(&self) -> Result<(SocketAddr, Arc<dyn Language>)> {
         let claims = json!({"exp": now() + 3600, "mercure": {"publish": ["*"]}});
         Ok((self.address, Arc::new(Post::Mercure(signed(&claims, KEY, Algorithm::HS256)))))
     }

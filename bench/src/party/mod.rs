@@ -12,14 +12,15 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sse_tests::collector::Sink;
 use sse_tests::process::Nats;
 
+pub use self::process::cache;
 use crate::publisher::Language;
 
 /// One of those that are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Name {
     Ours,
@@ -78,8 +79,8 @@ pub trait Party: Send + Sync {
     fn processes(&self) -> Result<Vec<u32>>;
     /// The request of a client that opens a stream.
     fn request(&self, user: u32, audience: Audience) -> Vec<u8>;
-    /// Where to publish, and how; whether acknowledged, where there is a choice.
-    fn publisher(&self, acknowledged: bool) -> Result<(SocketAddr, Arc<dyn Language>)>;
+    /// Where to publish, and how.
+    fn publisher(&self) -> Result<(SocketAddr, Arc<dyn Language>)>;
     /// What it says of itself when something went wrong.
     fn log(&self) -> String {
         String::new()

@@ -66,7 +66,7 @@ impl Party for Nchan {
         format!("GET /sub/{channel} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n").into_bytes()
     }
 
-    fn publisher(&self, _: bool) -> Result<(SocketAddr, Arc<dyn Language>)> {
+    fn publisher(&self) -> Result<(SocketAddr, Arc<dyn Language>)> {
         Ok((self.address, Arc::new(Post::Nchan)))
     }
 

@@ -67,8 +67,8 @@ impl Party for Ours {
         raw::request(&jwt("acme", &format!("u{user}")), "").into_bytes()
     }
 
-    fn publisher(&self, acknowledged: bool) -> Result<(SocketAddr, Arc<dyn Language>)> {
-        Ok((self.nats, Arc::new(IntoStream::new(acknowledged))))
+    fn publisher(&self) -> Result<(SocketAddr, Arc<dyn Language>)> {
+        Ok((self.nats, Arc::new(IntoStream::default())))
     }
 
     fn log(&self) -> String {

@@ -15,6 +15,8 @@ use crate::event::{Stamp, now};
 
 /// Without an acknowledgement for this long, something is wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Events that are not acknowledged at most, at a fixed rate: a stream refuses more than it can hold.
+const PENDING: u64 = 4096;
 /// Bytes that are given to the kernel at once, at saturation.
 const BATCH: usize = 32 * 1024;
 
@@ -26,10 +28,6 @@ pub trait Language: Send + Sync + 'static {
     ///
     /// When it is not answered as it should be.
     fn greet(&self, reader: &mut dyn BufRead, writer: &mut TcpStream) -> Result<()>;
-    /// Whether the server says that it has taken an event.
-    fn answers(&self) -> bool {
-        true
-    }
     /// Appends one event.
     fn append(&self, stamp: Stamp, buffer: &mut Vec<u8>);
     /// What a line from the server says.
@@ -50,7 +48,7 @@ pub enum Answer {
 /// When to publish.
 #[derive(Clone, Copy)]
 pub enum Pace {
-    /// So many events a second.
+    /// So many events a second; fewer when the server does not take them.
     Rate(f64),
     /// With at most so many that are not acknowledged.
     Window(u64),
@@ -108,11 +106,14 @@ impl Publisher {
         while done < count {
             let room = match pace {
                 Pace::Rate(rate) => {
-                    let due = begun + Duration::from_secs_f64(done as f64 / rate);
-                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    let next = begun + Duration::from_secs_f64(done as f64 / rate);
+                    std::thread::sleep(next.saturating_duration_since(Instant::now()));
                     let ahead = begun.elapsed().as_secs_f64() * rate;
                     // The event that was waited for, and those that came due while it was not looked.
-                    (1..count - done).take_while(|more| ((done + more) as f64) < ahead).count() as u64 + 1
+                    let due = (1..count - done).take_while(|more| ((done + more) as f64) < ahead).count()
+                        as u64
+                        + 1;
+                    due.min(PENDING - self.wait(PENDING - 1)?)
                 }
                 Pace::Window(window) => window - self.wait(window - 1)?,
             };
@@ -128,9 +129,7 @@ impl Publisher {
             self.writer.lock().ok().context("a thread panicked")?.write_all(&buffer)?;
             buffer.clear();
         }
-        if self.language.answers() {
-            self.wait(0)?;
-        }
+        self.wait(0)?;
         Ok(begun.elapsed())
     }
 

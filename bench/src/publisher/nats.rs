@@ -16,8 +16,6 @@ const CONNECT: &[u8] =
 /// Events for the tenant `acme` and its users `u0`, `u1`, …
 pub struct IntoStream {
     inbox: String,
-    /// Without it, nothing is acknowledged.
-    acknowledged: bool,
 }
 
 /// Makes a connection ready for use.
@@ -37,10 +35,9 @@ pub fn greet(reader: &mut dyn BufRead, writer: &mut TcpStream) -> Result<()> {
     bail!("NATS has closed the connection")
 }
 
-impl IntoStream {
-    #[must_use]
-    pub fn new(acknowledged: bool) -> Self {
-        Self { inbox: format!("_INBOX.bench.{}", now()), acknowledged }
+impl Default for IntoStream {
+    fn default() -> Self {
+        Self { inbox: format!("_INBOX.bench.{}", now()) }
     }
 }
 
@@ -50,19 +47,12 @@ impl Language for IntoStream {
         Ok(write!(writer, "SUB {} 1\r\n", self.inbox)?)
     }
 
-    fn answers(&self) -> bool {
-        self.acknowledged
-    }
-
     fn append(&self, stamp: Stamp, buffer: &mut Vec<u8>) {
         let _ = match stamp.to {
             ALL => write!(buffer, "PUB sse.acme.all "),
             user => write!(buffer, "PUB sse.acme.user.u{user} "),
         };
-        if self.acknowledged {
-            let _ = write!(buffer, "{} ", self.inbox);
-        }
-        let _ = write!(buffer, "{SIZE}\r\n");
+        let _ = write!(buffer, "{} {SIZE}\r\n", self.inbox);
         stamp.append(buffer);
         buffer.extend_from_slice(b"\r\n");
     }

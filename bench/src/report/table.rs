@@ -1,23 +1,20 @@
-//! The table on the terminal.
-
-use clap::ValueEnum as _;
+//! The table: on the terminal, and in docs/performance.md.
 
 use super::rows::{ROWS, Row};
 use crate::figures::{Figures, Summary};
 use crate::party::Name;
 
+/// Of the columns.
+pub const HEAD: [&str; 10] =
+    ["", "unit", "ours", "floor", "nchan", "Mercure", "ours / floor", "ours / nchan", "wanted", "reached"];
+
 /// Prints what was measured.
 pub fn print(figures: &Figures) {
-    let mut head = vec!["".to_owned(), "unit".into()];
-    for name in Name::value_variants() {
-        head.push(format!("{name:?}").to_lowercase());
-    }
-    head.extend(["ours/floor".into(), "wanted".into(), "reached".into()]);
+    let head = HEAD.map(str::to_owned).to_vec();
     let rows = ROWS.iter().filter_map(|row| cells(row, figures));
     let table: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
-    let columns = table[0].len();
     let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
     for row in &table {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
             0 | 1 => format!("{cell:<width$}"),
@@ -28,14 +25,18 @@ pub fn print(figures: &Figures) {
 }
 
 /// A row, when anything of it was measured.
-fn cells(row: &Row, figures: &Figures) -> Option<Vec<String>> {
+#[must_use]
+pub fn cells(row: &Row, figures: &Figures) -> Option<Vec<String>> {
     let of = |name: Name| figures.of(row.figure, name);
-    let names = Name::value_variants();
-    names.iter().find_map(|name| of(*name))?;
+    Name::ALL.iter().find_map(|name| of(*name))?;
     let mut cells = vec![row.title.to_owned(), row.unit.to_owned()];
-    cells.extend(names.iter().map(|name| of(*name).map_or_else(String::new, summary)));
-    let ratio = of(Name::Ours).zip(of(Name::Floor)).filter(|(_, floor)| floor.median > 0.0);
-    cells.push(ratio.map_or_else(String::new, |(ours, floor)| format!("{:.2}", ours.median / floor.median)));
+    cells.extend(Name::ALL.iter().map(|name| of(*name).map_or_else(String::new, summary)));
+    for other in [Name::Floor, Name::Nchan] {
+        let pair = of(Name::Ours).zip(of(other)).filter(|(_, other)| other.median > 0.0);
+        cells.push(
+            pair.map_or_else(String::new, |(ours, other)| format!("{:.2}", ours.median / other.median)),
+        );
+    }
     cells.push(row.wanted());
     cells.push(row.reached(figures).map_or("", |reached| if reached { "yes" } else { "NO" }).to_owned());
     Some(cells)
