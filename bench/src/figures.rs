@@ -98,7 +98,8 @@ mod tests {
             figures.add("x", Name::Ours, value);
         }
         let summary = figures.of("x", Name::Ours).expect("samples");
-        assert_eq!([summary.median, summary.least, summary.most], [2.5, 1.0, 10.0]);
+        let told = format!("{} {} {}", summary.median, summary.least, summary.most);
+        assert_eq!(told, "2.5 1 10");
         assert!(figures.of("x", Name::Floor).is_none());
     }
 

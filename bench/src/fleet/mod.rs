@@ -179,3 +179,78 @@ impl Drop for Fleet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::event::{ALL, Stamp, now};
+
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n:connected\n\n";
+
+    /// One client of a server that answers its first request so, and sends these events.
+    async fn told(head: &'static [u8], events: &'static [(u32, u32)]) -> Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept()?;
+            let count = socket.read(&mut [0; 100])?;
+            let mut bytes = head.to_vec();
+            for (to, number) in events {
+                Stamp { to: *to, number: *number, at: now() }.append(&mut bytes);
+            }
+            // In two parts, cut within a stamp.
+            let (first, rest) = bytes.split_at(bytes.len().min(head.len() + 10));
+            socket.write_all(first)?;
+            std::thread::sleep(Duration::from_millis(10));
+            socket.write_all(rest)?;
+            // Until the client leaves.
+            let _ = socket.read(&mut [0; 100]);
+            Ok::<_, std::io::Error>(count)
+        });
+        let mut fleet = Fleet::start()?;
+        let requests = vec![(7, b"GET".to_vec())];
+        let result = async {
+            fleet.open(Plan { address, requests, at_once: 2, mint: false, next_all: 0 }).await?;
+            fleet
+                .received(
+                    events.iter().filter(|(to, _)| [7, ALL].contains(to)).count() as u64,
+                    Duration::from_secs(5),
+                )
+                .await?;
+            // A stranger's event may be the last one.
+            sleep(Duration::from_millis(50)).await;
+            fleet.complete(2, 1).await
+        };
+        let result = result.await;
+        drop(fleet);
+        assert_eq!(server.join().map_err(|_| anyhow!("the server"))??, 3);
+        result
+    }
+
+    #[tokio::test]
+    async fn a_client_that_got_everything_once_and_in_order_is_complete() {
+        told(HEAD, &[(ALL, 0), (7, 0), (ALL, 1)]).await.expect("complete");
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_doubled_disordered_or_of_somebody_else_fails() {
+        for events in [
+            &[(ALL, 0), (7, 0)][..],
+            &[(ALL, 1), (7, 0)],
+            &[(ALL, 0), (7, 0), (ALL, 1), (ALL, 1)],
+            &[(ALL, 1), (ALL, 0), (7, 0)],
+            &[(ALL, 0), (7, 0), (ALL, 1), (8, 0)],
+        ] {
+            told(HEAD, events).await.expect_err("not complete");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_refused_is_told() {
+        let error = told(b"HTTP/1.1 503 Busy\r\n\r\n", &[]).await.expect_err("refused");
+        assert!(format!("{error:#}").contains("503 Busy"), "{error:#}");
+    }
+}

@@ -39,7 +39,7 @@ impl Nchan {
                 access_log off; keepalive_requests 1000000000; nchan_shared_memory_size 1G;
                 server {{
                     listen {address};
-                    location ~ ^/sub/(.+)$ {{ nchan_subscriber eventsource; nchan_channel_id $1; }}
+                    location ~ ^/sub/(.+)$ {{ nchan_subscriber eventsource; nchan_subscriber_first_message newest; nchan_channel_id $1; }}
                     location ~ ^/pub/(.+)$ {{ nchan_publisher; nchan_channel_id $1; }}
                 }}
             }}\n",

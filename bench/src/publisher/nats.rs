@@ -60,10 +60,9 @@ impl Language for IntoStream {
     fn line(&self, line: &[u8]) -> Answer {
         match line {
             [b'{', ..] if memchr::memmem::find(line, b"\"error\"").is_none() => Answer::Taken,
-            [b'{', ..] | [b'-', b'E', ..] => Answer::Trouble,
             [b'P', b'I', ..] => Answer::Say(b"PONG\r\n"),
-            // No stream: an answer of headers alone.
-            [b'H', b'M', ..] => Answer::Trouble,
+            // An answer of headers alone is that of no stream.
+            [b'{', ..] | [b'-', b'E', ..] | [b'H', b'M', ..] => Answer::Trouble,
             _ => Answer::Other,
         }
     }
