@@ -14,6 +14,9 @@ pub struct Figures {
     pub machine: Machine,
     /// Of each figure, of each party.
     samples: BTreeMap<String, BTreeMap<Name, Vec<f64>>>,
+    /// What the present measure has found; it counts when nothing was lost or doubled in it.
+    #[serde(skip)]
+    found: Vec<(String, Name, f64)>,
     /// What the gateway or the floor did wrong: the command fails.
     pub failures: Vec<String>,
     /// What a peer did wrong: it is told.
@@ -35,12 +38,12 @@ impl Figures {
         Self { machine, ..Self::default() }
     }
 
-    /// Adds a sample, and tells it.
+    /// Adds a sample of a measure that [`Figures::told`] will judge, and tells it.
     pub fn add(&mut self, figure: &str, party: Name, value: f64) {
         eprintln!("  {figure} {party:?}: {value:.2}");
         // As many digits as can be meant.
         let value = (value * 1000.0).round() / 1000.0;
-        self.samples.entry(figure.into()).or_default().entry(party).or_default().push(value);
+        self.found.push((figure.into(), party, value));
     }
 
     /// Adds the half, 99 and 99.9 percent of what so many microseconds tell, in milliseconds.
@@ -51,11 +54,14 @@ impl Figures {
         }
     }
 
-    /// Takes the value of what went right, and notes what did not: the others are measured all the same.
-    pub fn told<T>(&mut self, measure: &str, party: Name, result: Result<T>) -> Option<T> {
-        let error = match result {
-            Ok(value) => return Some(value),
-            Err(error) => error,
+    /// Keeps the samples of a measure that went right, and notes what did not: the others are measured all the same.
+    pub fn told(&mut self, measure: &str, party: Name, result: Result<()>) {
+        let found = std::mem::take(&mut self.found);
+        let Err(error) = result else {
+            for (figure, party, value) in found {
+                self.samples.entry(figure).or_default().entry(party).or_default().push(value);
+            }
+            return;
         };
         let text = format!("{measure}, {party:?}: {error:#}");
         eprintln!("  FAILED {text}");
@@ -63,7 +69,6 @@ impl Figures {
             Name::Ours | Name::Floor => self.failures.push(text),
             Name::Nchan | Name::Mercure => self.peers.push(text),
         }
-        None
     }
 
     #[must_use]
@@ -96,6 +101,7 @@ mod tests {
         let mut figures = Figures::default();
         for value in [3.0, 1.0, 10.0, 2.0] {
             figures.add("x", Name::Ours, value);
+            figures.told("measure", Name::Ours, Ok(()));
         }
         let summary = figures.of("x", Name::Ours).expect("samples");
         let told = format!("{} {} {}", summary.median, summary.least, summary.most);
@@ -112,11 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_fails_is_told_and_the_gateway_that_fails_is_a_failure() {
+    fn a_peer_that_fails_is_told_the_gateway_that_fails_is_a_failure_and_neither_has_a_figure() {
         let mut figures = Figures::default();
-        figures.told::<()>("memory", Name::Nchan, Err(anyhow::anyhow!("lost")));
+        figures.add("x", Name::Nchan, 1.0);
+        figures.told("memory", Name::Nchan, Err(anyhow::anyhow!("lost")));
         assert!(figures.failures.is_empty() && figures.peers.len() == 1);
-        figures.told::<()>("memory", Name::Ours, Err(anyhow::anyhow!("lost")));
+        assert!(figures.of("x", Name::Nchan).is_none());
+        figures.told("memory", Name::Ours, Err(anyhow::anyhow!("lost")));
         assert_eq!(figures.failures.len(), 1);
     }
 }

@@ -3,25 +3,29 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use sse_tests::proc;
 
 /// Bytes of a page of x86-64 and, as a rule, of aarch64.
 const PAGE: u64 = 4096;
 
-/// Processor time of these processes, all their threads together.
+/// Processor time of these processes: of all their threads to the nanosecond, or, when threads have ended, of the
+/// whole in ticks.
 ///
 /// # Errors
 ///
 /// When one is gone.
 pub fn processor_time(processes: &[u32]) -> Result<Duration> {
-    let mut sum = 0;
+    let mut sum = Duration::ZERO;
     for id in processes {
+        let mut threads = 0;
         for task in std::fs::read_dir(format!("/proc/{id}/task")).context("a process")? {
-            // A thread that has just ended is missing; the servers here keep theirs.
+            // It may have ended since.
             let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
-            sum += text.split(' ').next().context("a time")?.parse::<u64>()?;
+            threads += text.split(' ').next().context("a time")?.parse::<u64>()?;
         }
+        sum += Duration::from_nanos(threads).max(proc::processor_time(*id)?);
     }
-    Ok(Duration::from_nanos(sum))
+    Ok(sum)
 }
 
 /// Memory of these processes in bytes: of what they share, each has its part.

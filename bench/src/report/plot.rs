@@ -77,6 +77,7 @@ mod tests {
         let mut figures = Figures::default();
         figures.add("broadcast.cpu", Name::Ours, 6.0);
         figures.add("broadcast.cpu", Name::Mercure, 12.0);
+        figures.told("broadcast", Name::Ours, Ok(()));
         let svg = svg(&figures);
         assert!(svg.contains("width=\"560\"") && svg.contains("width=\"280\""), "{svg}");
         assert!(svg.contains("µs") && !svg.contains("nchan"), "{svg}");
