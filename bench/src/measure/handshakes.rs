@@ -72,7 +72,7 @@ async fn minted(bench: &Bench, figures: &mut Figures) -> Result<()> {
 
 /// A JWT signed by RS256, each another one.
 async fn rs256(bench: &Bench, figures: &mut Figures) -> Result<()> {
-    let count = bench.count(2_000, 100);
+    let count = bench.count(2_000, 10);
     let key = IssuerKey::rsa("bench");
     let patch = json!({"auth": {"issuers": [{
         "issuer": ISSUER, "algorithms": ["RS256"], "keySecretRef": {"name": "rsa", "key": "key"},
