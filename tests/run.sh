@@ -40,6 +40,9 @@ say "alerts, with Prometheus' own tool"
 "$here/toolbox/build.sh" promtool >/dev/null
 "$tests/telemetry/alerts.sh"
 
+say "dashboards, with Grafana's own types"
+"$tests/telemetry/dashboards.sh"
+
 say "operator, chart and gateway on a real cluster"
 prepared=$(FRESH=1 "$here/prepare.sh" test)
 # shellcheck disable=SC2030

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# packages.sh: installs the Debian packages that the node, the images and the tests need, only when something is missing.
+# packages.sh [tests]: installs the Debian packages that the node and the images need, and those that only tests need; only
+# when something is missing.
 set -euo pipefail
 
 missing=()
@@ -23,8 +24,11 @@ need jq command -v jq
 need gcc command -v cc
 need libc6-dev sh -c 'echo "int main(void) { return 0; }" | cc -static -x c -o /dev/null -'
 need binutils command -v readelf
-# For the publisher of the tests.
-need python3-venv python3 -c 'import ensurepip'
+if [[ ${1:-} == tests ]]; then
+  need nodejs command -v node
+  need npm command -v npm
+  need python3-venv python3 -c 'import ensurepip'
+fi
 
 if ((${#missing[@]} == 0)); then exit; fi
 if ((EUID != 0)) || ! command -v apt-get >/dev/null; then

@@ -1,47 +1,13 @@
 //! The dashboards of the chart are those that the code makes, and whole.
 
+mod linted;
 mod shown;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
-
-fn files() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/sse-gateway/files")
-}
-
-fn board(name: &str) -> Result<Value> {
-    let path = files().join(format!("dashboards/{name}.json"));
-    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    Ok(serde_json::from_str(&text)?)
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-/// Name and expression of each query, of panels and of annotations.
-fn queries(board: &Value) -> Vec<(String, String)> {
-    let title = text(&board["title"]);
-    let mut all = Vec::new();
-    for panel in list(&board["panels"]) {
-        for target in list(&panel["targets"]) {
-            let name = format!("{title}: {} ({})", text(&panel["title"]), text(&target["refId"]));
-            all.push((name, text(&target["expr"]).to_owned()));
-        }
-    }
-    for annotation in list(&board["annotations"]["list"]) {
-        let name = format!("{title}: annotation {}", text(&annotation["name"]));
-        all.push((name, text(&annotation["expr"]).to_owned()));
-    }
-    all
-}
+use sse_tests::dashboards::asked::{board, files};
+use sse_tests::dashboards::read::{list, queries, text};
 
 #[test]
 fn the_dashboards_in_the_chart_are_those_that_the_code_makes() {

@@ -9,7 +9,7 @@ venv=$cache/publisher stamp=$cache/publisher/.sha256
 die() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 
 # Debian has what a virtual environment begins with in a package of its own.
-python3 -c 'import ensurepip' 2>/dev/null || "$here/../cluster/packages.sh"
+python3 -c 'import ensurepip' 2>/dev/null || "$here/../cluster/packages.sh" tests
 mkdir -p "$cache"
 exec 9>"$cache/.publisher.lock"
 flock 9

@@ -1,4 +1,5 @@
-//! A real Prometheus as a process: it scrapes every second, keeps exemplars, and answers as it answers Grafana.
+//! A real Prometheus, as a process or as a pod: it scrapes every second, keeps exemplars, and answers as it answers
+//! Grafana.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -9,14 +10,15 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::client::Client;
+use crate::client::{Client, Door};
+use crate::dashboards::read::{list, text};
 use crate::eventually;
 use crate::process::{Process, START, free_port, toolbox};
 
 pub struct Prometheus {
-    _process: Process,
-    _dir: TempDir,
     client: Client,
+    /// Those of a process.
+    _own: Option<(Process, TempDir)>,
 }
 
 impl Prometheus {
@@ -32,11 +34,8 @@ impl Prometheus {
             .iter()
             .map(|(address, labels)| json!({"targets": [address.to_string()], "labels": labels}))
             .collect();
-        let config = json!({
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-            "rule_files": [rules],
-            "scrape_configs": [{"job_name": "gateways", "static_configs": scraped}],
-        });
+        let scraped = json!([{"job_name": "gateways", "static_configs": scraped}]);
+        let config = config(&rules.to_string_lossy(), &scraped);
         std::fs::write(path("config.yaml"), config.to_string())?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let arguments = [
@@ -47,14 +46,31 @@ impl Prometheus {
         ];
         let arguments = arguments.each_ref().map(String::as_str);
         let process = Process::start(&toolbox("prometheus"), &arguments, dir.path().join("log"))?;
-        let client = Client { gateway: address.into(), base: String::new(), jwt: String::new() };
-        let started = eventually("a Prometheus that is ready", START, || async {
-            let answer = client.request(Method::GET, "/-/ready", &[]).await?;
+        let prometheus = Self::at(address);
+        let started = prometheus.ready().await;
+        started.with_context(|| std::fs::read_to_string(path("log")).unwrap_or_default())?;
+        Ok(Self { _own: Some((process, dir)), ..prometheus })
+    }
+
+    /// The one that is reached so.
+    #[must_use]
+    pub fn at(door: impl Into<Door>) -> Self {
+        let client = Client { gateway: door.into(), base: String::new(), jwt: String::new() };
+        Self { client, _own: None }
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Errors
+    ///
+    /// When it does not in time.
+    pub async fn ready(&self) -> Result<()> {
+        eventually("a Prometheus that is ready", START, || async {
+            let answer = self.client.request(Method::GET, "/-/ready", &[]).await?;
             ensure!(answer.status == 200, "{}", answer.status);
             Ok(())
-        });
-        started.await.with_context(|| std::fs::read_to_string(path("log")).unwrap_or_default())?;
-        Ok(Self { _process: process, _dir: dir, client })
+        })
+        .await
     }
 
     /// What a path of the API answers, its `data`.
@@ -70,6 +86,41 @@ impl Prometheus {
         let body: Value = serde_json::from_str(&answer.body).with_context(|| answer.body.clone())?;
         ensure!(body["status"] == "success", "{}", body["error"]);
         Ok(body["data"].clone())
+    }
+
+    /// An expression as Prometheus reads it.
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub async fn parsed(&self, expression: &str) -> Result<Value> {
+        self.api("parse_query", &[("query", expression)]).await
+    }
+
+    /// The selectors of an expression.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, or has none.
+    pub async fn selectors(&self, expression: &str) -> Result<Vec<String>> {
+        fn walk(node: &Value, found: &mut Vec<String>) {
+            if ["vectorSelector", "matrixSelector"].contains(&text(&node["type"])) {
+                let matchers = list(&node["matchers"]).iter().filter(|one| one["name"] != "__name__");
+                let matchers: Vec<String> = matchers
+                    .map(|one| format!("{}{}{}", text(&one["name"]), text(&one["type"]), one["value"]))
+                    .collect();
+                found.push(format!("{}{{{}}}", text(&node["name"]), matchers.join(",")));
+            }
+            match node {
+                Value::Array(nodes) => nodes.iter().for_each(|node| walk(node, found)),
+                Value::Object(nodes) => nodes.values().for_each(|node| walk(node, found)),
+                _ => {}
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.parsed(expression).await?, &mut found);
+        ensure!(!found.is_empty(), "{expression} selects nothing");
+        Ok(found)
     }
 
     /// Series at this moment: labels and value.
@@ -100,6 +151,15 @@ impl Prometheus {
         };
         Ok(data["result"].as_array().context("series")?.iter().filter(finite).count())
     }
+}
+
+/// A configuration that scrapes each second.
+#[must_use]
+pub fn config(rules: &str, scraped: &Value) -> Value {
+    json!({
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": [rules], "scrape_configs": scraped,
+    })
 }
 
 fn number(sample: &Value) -> Result<f64> {

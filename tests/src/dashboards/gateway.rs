@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::model::{Board, Panel, annotation, gateways};
+use super::model::{Board, Panel, changes, gateways};
 
 pub fn board() -> Value {
     Board {
@@ -10,12 +10,7 @@ pub fn board() -> Value {
         title: "SSE gateways / One gateway",
         description: "One gateway, pod by pod: which pod differs, who is refused, how long streams live, what is late.",
         variables: gateways(false),
-        annotations: vec![annotation(
-            "Draining pods",
-            "max by (BY, pod) (sse_server_draining{OF}) == 1",
-            "A pod drains",
-            "{{pod}}",
-        )],
+        annotations: changes(),
         rows: vec![
             ("Now", now()),
             ("Handshakes", handshakes()),
@@ -113,7 +108,7 @@ fn deliveries() -> Vec<Panel> {
     let p = Panel::lines;
     let bucket = "sum by (le) (rate(sse_server_delivery_latency_seconds_bucket{OF}[$__rate_interval]))";
     vec![
-        p("Events delivered by pod", "Events that go to sockets, by pod; replayed ones are among them.", "eps")
+        p("Events delivered by pod", "Events that go to sockets, by pod; replayed ones are among them.", "mps")
             .of("sum by (pod) (rate(sse_server_events_delivered_total{OF}[$__rate_interval]))", "{{pod}}")
             .stacked(),
         p("Delivery latency", "Of live deliveries, from the storage in JetStream to the socket. Dots are deliveries that were traced.", "s")
@@ -141,7 +136,7 @@ fn deliveries() -> Vec<Panel> {
                 "sum by (pod) (rate(sse_server_delivery_latency_seconds_sum{OF}[$__rate_interval])) / sum by (pod) (rate(sse_server_delivery_latency_seconds_count{OF}[$__rate_interval]))",
                 "{{pod}}",
             ),
-        p("Events for each stream", "Events that an open stream gets, on the mean.", "eps")
+        p("Events for each stream", "Events that an open stream gets, on the mean.", "mps")
             .of(
                 "sum(rate(sse_server_events_delivered_total{OF}[$__rate_interval])) / clamp_min(sum(sse_server_active_connections{OF}), 1)",
                 "events",
@@ -152,7 +147,7 @@ fn deliveries() -> Vec<Panel> {
 fn missed() -> Vec<Panel> {
     let p = Panel::lines;
     vec![
-        p("Events replayed by pod", "Events that clients had missed and got when they came back, or caught up with.", "eps")
+        p("Events replayed by pod", "Events that clients had missed and got when they came back, or caught up with.", "mps")
             .of("sum by (pod) (rate(sse_server_events_replayed_total{OF}[$__rate_interval]))", "{{pod}}"),
         p("Share of replays", "Replayed events among those delivered. High after an outage, and where clients are slower than their events.", "percentunit")
             .of(
@@ -160,7 +155,7 @@ fn missed() -> Vec<Panel> {
                 "share",
             )
             .at_most(1.0),
-        p("Events dropped", "`overflow`: a slow client, with limits.overflowPolicy DropOldest. `refused`: nobody may get it; it is a dead letter, with the reason in its headers.", "eps")
+        p("Events dropped", "`overflow`: a slow client, with limits.overflowPolicy DropOldest. `refused`: nobody may get it; it is a dead letter, with the reason in its headers.", "mps")
             .of("sum by (reason) (rate(sse_server_events_dropped_total{OF}[$__rate_interval]))", "{{reason}}")
             .none_expected(),
         p("Resets", "Gaps that clients were told of. `expired`: older than the log keeps. `epoch`: the log was made anew. `invalid`: a cursor that no gateway wrote.", "ops")

@@ -1,10 +1,12 @@
 //! The dashboards of the chart, as code: this makes charts/sse-gateway/files/dashboards, in the form that Grafana
 //! imports. A test says that the files are what this makes; `make dashboards` writes them.
 
+pub mod asked;
 mod gateway;
 mod model;
 mod operator;
 mod overview;
+pub mod read;
 
 use serde_json::Value;
 

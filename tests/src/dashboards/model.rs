@@ -12,8 +12,8 @@ const SELECTED: &str = r#"{namespace=~"$namespace",app_kubernetes_io_instance=~"
 
 /// Deliveries that took time, of the selected gateways, in the traces of the time range.
 const SLOW: &str = concat!(
-    "/explore?schemaVersion=1&orgId=1&panes=%7B%22traces%22%3A%7B%22datasource%22%3A%22${traces}%22%2C",
-    "%22queries%22%3A%5B%7B%22refId%22%3A%22A%22%2C%22datasource%22%3A%7B%22type%22%3A%22tempo%22%2C%22uid%22%3A%22${traces}",
+    "/explore?schemaVersion=1&orgId=1&panes=%7B%22traces%22%3A%7B%22datasource%22%3A%22${tempo_datasource}%22%2C",
+    "%22queries%22%3A%5B%7B%22refId%22%3A%22A%22%2C%22datasource%22%3A%7B%22type%22%3A%22tempo%22%2C%22uid%22%3A%22${tempo_datasource}",
     "%22%7D%2C%22queryType%22%3A%22traceql%22%2C%22query%22%3A%22%7Bname%3D%5C%22sse.deliver%5C%22%26%26",
     "duration%3E100ms%26%26resource.k8s.namespace.name%3D~%5C%22${namespace:regex}%5C%22%26%26",
     "resource.sse.gateway.name%3D~%5C%22${gateway:regex}%5C%22%7D%22%7D%5D%2C",
@@ -21,14 +21,14 @@ const SLOW: &str = concat!(
 );
 /// The trace of an exemplar.
 const TRACE: &str = concat!(
-    "/explore?schemaVersion=1&orgId=1&panes=%7B%22trace%22%3A%7B%22datasource%22%3A%22${traces}%22%2C",
-    "%22queries%22%3A%5B%7B%22refId%22%3A%22A%22%2C%22datasource%22%3A%7B%22type%22%3A%22tempo%22%2C%22uid%22%3A%22${traces}",
+    "/explore?schemaVersion=1&orgId=1&panes=%7B%22trace%22%3A%7B%22datasource%22%3A%22${tempo_datasource}%22%2C",
+    "%22queries%22%3A%5B%7B%22refId%22%3A%22A%22%2C%22datasource%22%3A%7B%22type%22%3A%22tempo%22%2C%22uid%22%3A%22${tempo_datasource}",
     "%22%7D%2C%22queryType%22%3A%22traceql%22%2C%22query%22%3A%22${__value.raw}%22%7D%5D%2C",
     "%22range%22%3A%7B%22from%22%3A%22${__from}%22%2C%22to%22%3A%22${__to}%22%7D%7D%7D",
 );
 
 fn prometheus() -> Value {
-    json!({"type": "prometheus", "uid": "${datasource}"})
+    json!({"type": "prometheus", "uid": "${prometheus_datasource}"})
 }
 
 /// Short forms: `{OF` selects what the variables say, `BY` are the labels of a gateway.
@@ -172,8 +172,9 @@ impl Panel {
     }
 }
 
-fn source(name: &str, label: &str, kind: &str) -> Value {
-    json!({"name": name, "label": label, "type": "datasource", "query": kind, "regex": "", "hide": 0,
+/// The names that Grafana's linter wants.
+fn source(kind: &str, label: &str) -> Value {
+    json!({"name": format!("{kind}_datasource"), "label": label, "type": "datasource", "query": kind, "regex": "", "hide": 0,
         "multi": false, "includeAll": false, "refresh": 1, "options": []})
 }
 
@@ -196,8 +197,8 @@ pub fn gateways(several: bool) -> Vec<Value> {
     let gateway =
         format!(r#"label_values(sse_server_active_connections{{namespace=~"$namespace"}}, {GATEWAY})"#);
     vec![
-        source("datasource", "Metrics", "prometheus"),
-        source("traces", "Traces", "tempo"),
+        source("prometheus", "Prometheus data source"),
+        source("tempo", "Tempo data source"),
         label("namespace", "Namespace", "label_values(sse_server_active_connections, namespace)", several),
         label("gateway", "Gateway", &gateway, several),
     ]
@@ -206,15 +207,47 @@ pub fn gateways(several: bool) -> Vec<Value> {
 /// Where the operators run.
 pub fn operators() -> Vec<Value> {
     let namespace = label("namespace", "Namespace", "label_values(sse_operator_leader, namespace)", true);
-    vec![source("datasource", "Metrics", "prometheus"), namespace]
+    vec![source("prometheus", "Prometheus data source"), namespace]
 }
 
 /// Marks on the panels, at the times at which the expression has a value.
-pub fn annotation(name: &str, expression: &str, title: &str, text: &str) -> Value {
+pub fn annotation(name: &str, color: &str, expression: &str, title: &str, text: &str) -> Value {
+    let (expression, step) = (long(expression), "15s");
     json!({
-        "name": name, "datasource": prometheus(), "enable": true, "hide": false, "iconColor": "orange",
-        "expr": long(expression), "step": "15s", "titleFormat": title, "textFormat": legend(text), "tagKeys": "pod",
+        "name": name, "datasource": prometheus(), "enable": true, "hide": false, "iconColor": color,
+        "target": {"refId": "Anno", "datasource": prometheus(), "expr": expression, "interval": step},
+        // Where Grafana looked before it had targets here.
+        "expr": expression, "step": step,
+        "titleFormat": title, "textFormat": legend(text), "tagKeys": "pod",
     })
+}
+
+/// What changes a gateway: pods that go, whether the operator replaces them, and versions that come.
+pub fn changes() -> Vec<Value> {
+    vec![
+        annotation(
+            "Draining pods",
+            "orange",
+            "max by (BY, pod) (sse_server_draining{OF}) == 1",
+            "A pod drains",
+            "GATEWAY, {{pod}}",
+        ),
+        // The operator does not say which gateway it rolls out: one whose pods drain meanwhile.
+        annotation(
+            "Rollouts",
+            "blue",
+            "max by (BY) (sse_server_draining{OF}) == 1 and on () max(sse_operator_rollouts) > 0",
+            "The operator replaces pods",
+            "GATEWAY",
+        ),
+        annotation(
+            "New versions",
+            "purple",
+            "count by (BY, version) (sse_server_build_info{OF}) unless count by (BY, version) (sse_server_build_info{OF} offset 5m)",
+            "A version comes",
+            "GATEWAY, {{version}}",
+        ),
+    ]
 }
 
 pub struct Board {
@@ -250,7 +283,7 @@ impl Board {
         }
         json!({
             "uid": self.uid, "title": self.title, "description": self.description, "tags": ["sse-gateway"],
-            "schemaVersion": 41, "version": 1, "editable": true, "graphTooltip": 1, "refresh": "30s", "timezone": "",
+            "schemaVersion": 41, "version": 1, "editable": false, "graphTooltip": 1, "refresh": "30s", "timezone": "",
             "time": {"from": "now-1h", "to": "now"}, "timepicker": {}, "fiscalYearStartMonth": 0, "weekStart": "",
             "links": [{"type": "dashboards", "title": "SSE gateways", "tags": ["sse-gateway"], "asDropdown": false,
                 "includeVars": true, "keepTime": true, "targetBlank": false, "icon": "external link", "tooltip": "", "url": ""}],

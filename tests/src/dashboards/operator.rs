@@ -12,6 +12,7 @@ pub fn board() -> Value {
         variables: operators(),
         annotations: vec![annotation(
             "Rollouts",
+            "blue",
             "sum by (namespace) (sse_operator_rollouts{namespace=~\"$namespace\"}) > 0",
             "Pods are replaced",
             "{{namespace}}",

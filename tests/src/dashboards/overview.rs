@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::model::{Board, Panel, annotation, gateways};
+use super::model::{Board, Panel, changes, gateways};
 
 pub fn board() -> Value {
     Board {
@@ -10,12 +10,7 @@ pub fn board() -> Value {
         title: "SSE gateways / Overview",
         description: "All gateways: whether clients get in, whether events reach them and how late, and what is short.",
         variables: gateways(true),
-        annotations: vec![annotation(
-            "Draining pods",
-            "max by (BY, pod) (sse_server_draining{OF}) == 1",
-            "A pod drains",
-            "GATEWAY, {{pod}}",
-        )],
+        annotations: changes(),
         rows: vec![
             ("Now", now()),
             ("Clients", clients()),
@@ -34,7 +29,7 @@ fn now() -> Vec<Panel> {
         n("Fullest pod", "Share of its limit that the fullest pod has open. At 100 % it answers 503 (pod_limit).", "percentunit")
             .of("max(sse_server_active_connections{OF} / sse_server_connections_limit{OF})", "share")
             .look_at(0.7, 0.85),
-        n("Events delivered", "Events that go to sockets: one event for 100 clients counts 100.", "eps")
+        n("Events delivered", "Events that go to sockets: one event for 100 clients counts 100.", "mps")
             .of("sum(rate(sse_server_events_delivered_total{OF}[$__rate_interval]))", "events"),
         n("Latency, p99", "Of live deliveries, from the storage in JetStream to the socket: 99 of 100 are faster.", "s")
             .of(
@@ -76,7 +71,7 @@ fn events() -> Vec<Panel> {
     let p = Panel::lines;
     let bucket = "sum by (le) (rate(sse_server_delivery_latency_seconds_bucket{OF}[$__rate_interval]))";
     vec![
-        p("Events delivered by gateway", "Events that go to sockets, by gateway; replayed ones are among them.", "eps")
+        p("Events delivered by gateway", "Events that go to sockets, by gateway; replayed ones are among them.", "mps")
             .of("sum by (BY) (rate(sse_server_events_delivered_total{OF}[$__rate_interval]))", "GATEWAY")
             .stacked(),
         p("Delivery latency", "Of live deliveries, from the storage in JetStream to the socket. Dots are deliveries that were traced.", "s")
@@ -92,10 +87,10 @@ fn events() -> Vec<Panel> {
             "sum by (le) (increase(sse_server_delivery_latency_seconds_bucket{OF}[$__rate_interval]))",
         )
         .traced(),
-        p("Events dropped", "Events that were not delivered. `overflow`: a slow client, with DropOldest. `refused`: it can be delivered to nobody, a dead letter.", "eps")
+        p("Events dropped", "Events that were not delivered. `overflow`: a slow client, with DropOldest. `refused`: it can be delivered to nobody, a dead letter.", "mps")
             .of("sum by (reason) (rate(sse_server_events_dropped_total{OF}[$__rate_interval]))", "{{reason}}")
             .none_expected(),
-        p("Events replayed", "Events that clients had missed and got when they came back, or caught up with.", "eps")
+        p("Events replayed", "Events that clients had missed and got when they came back, or caught up with.", "mps")
             .of("sum by (BY) (rate(sse_server_events_replayed_total{OF}[$__rate_interval]))", "GATEWAY"),
         p("Resets", "Gaps that clients were told of: what they missed can not be had any more. `expired`: older than the log keeps.", "ops")
             .of("sum by (reason) (rate(sse_server_resets_total{OF}[$__rate_interval]))", "{{reason}}")
