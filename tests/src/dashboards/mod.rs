@@ -7,6 +7,7 @@ mod model;
 mod operator;
 mod overview;
 pub mod read;
+pub mod recorded;
 
 use serde_json::Value;
 

@@ -243,7 +243,7 @@ pub fn changes() -> Vec<Value> {
         annotation(
             "New versions",
             "purple",
-            "count by (BY, version) (sse_server_build_info{OF}) unless count by (BY, version) (sse_server_build_info{OF} offset 5m)",
+            "count by (BY, version) (sse_server_build_info{OF}) unless count by (BY, version) (sse_server_build_info{OF} offset 1m)",
             "A version comes",
             "GATEWAY, {{version}}",
         ),
