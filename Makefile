@@ -2,10 +2,10 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-.PHONY: help demo demo-down dev test check bench fuzz build crds dashboards clean
+.PHONY: help demo demo-down dev test check bench fuzz build crds dashboards dashboards-png clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## A real cluster, NATS, the chart, a gateway of two pods, one event seen on both; left running
 	@tests/demo/demo.sh
@@ -39,6 +39,9 @@ crds: ## Make the CRD from the types, after a change in crds/src
 
 dashboards: ## Make the chart's dashboards from their code, after a change in tests/src/dashboards
 	UPDATE=1 cargo test --quiet --locked -p sse-tests --test gateway the_dashboards_in_the_chart
+
+dashboards-png: ## Draw them for the documentation, from a load of seven minutes on the test cluster
+	@tests/telemetry/pictures.sh
 
 clean: ## Remove what was built here; the shared cache is in ~/.cache/sse-gateway
 	cargo clean

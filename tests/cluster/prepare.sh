@@ -8,6 +8,9 @@ set -euo pipefail
 select_cluster "${1:-}"
 repository=$(cd "$here/../.." && pwd)
 images=(sse-gateway sse-operator nats)
+tools=(nats-server nats-pub nats-sub nats-req)
+# The tests scrape it; the demo needs none.
+if [[ $name == test ]]; then images+=(prometheus) tools+=(prometheus); fi
 
 on_own_node() {
   local log=$cache/log/cargo.log cargo release
@@ -16,17 +19,17 @@ on_own_node() {
   say "building the gateway and the operator (log: $log) and the toolbox (about 8 minutes each, the first time)"
   (cd "$repository" && cargo build --release --locked -p sse-gateway -p sse-operator) >"$log" 2>&1 &
   cargo=$!
-  "$here/toolbox/build.sh" "${node_tools[@]}" helm nats-server nats-pub nats-sub nats-req >/dev/null
+  "$here/toolbox/build.sh" "${node_tools[@]}" helm "${tools[@]}" >/dev/null
   say "the toolbox is built: Kubernetes, containerd, CoreDNS, Helm, nats-server"
   wait $cargo || { tail -n 40 "$log" >&2; die "cargo could not build the binaries"; }
   say "the binaries are built"
 
   release=${CARGO_TARGET_DIR:-$repository/target}/$(rustc -vV | sed -n 's/^host: //p')/release
   # Named after what is in them: a changed image is another image, and rolls the pods.
-  tag=$(cat "$release/sse-gateway" "$release/sse-operator" "$bin/nats-server" | sha256sum | cut -c 1-12)
+  tag=$(cat "$release/sse-gateway" "$release/sse-operator" "${tools[@]/#/$bin/}" | sha256sum | cut -c 1-12)
   TAG=$tag "$repository/images/build.sh" "$cache/images" "${images[@]}"
   "$here/up.sh" "$name" >/dev/null
-  # shellcheck disable=SC2046 # three paths without blanks
+  # shellcheck disable=SC2046 # paths without blanks
   "$here/load.sh" "$name" $(printf "$cache/images/%s.tar " "${images[@]}")
 }
 

@@ -63,6 +63,13 @@ pub const fn team(client: usize) -> usize {
     user(client) % TEAMS
 }
 
+/// The port of a node that leads to a gateway's Service.
+pub async fn address(namespace: &Namespace, gateway: &str) -> Result<SocketAddr> {
+    let service = namespace.api::<Service>().get(gateway).await?.spec.context("a spec")?;
+    let port = service.ports.iter().flatten().find_map(|port| port.node_port).context("a node's port")?;
+    Ok((node(namespace).await?, u16::try_from(port)?).into())
+}
+
 /// What clients from outside the cluster find the gateway by: a port of the node, as a load balancer would.
 pub struct Door {
     address: SocketAddr,
@@ -73,9 +80,7 @@ pub struct Door {
 
 impl Door {
     pub async fn of(namespace: &Namespace) -> Result<Self> {
-        let service = namespace.api::<Service>().get("live").await?.spec.context("a spec")?;
-        let port = service.ports.iter().flatten().find_map(|port| port.node_port).context("a node's port")?;
-        let address = (node(namespace).await?, u16::try_from(port)?).into();
+        let address = address(namespace, "live").await?;
         Ok(Self { address, next_port: AtomicU16::new(FIRST_PORT) })
     }
 
