@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use sse_gateway::admin::{self, Admin};
 use sse_gateway::auth::jwt::Verifier;
 use sse_gateway::config::{Config, GatewayName};
+use sse_gateway::connection;
 use sse_gateway::connection::limits::Limits;
-use sse_gateway::connection::{self, drained};
 use sse_gateway::event::Rules;
 use sse_gateway::http::topics::Topics;
 use sse_gateway::http::{self, Gateway, listener};
@@ -27,7 +27,7 @@ use sse_gateway::telemetry::Telemetry;
 use sse_gateway::telemetry::metrics::Present;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -211,7 +211,7 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         let _ = tokio::join!(nats, keys, admin_server, server);
         connections.wait().await;
     };
-    if tokio::time::timeout(LAST_CALL, ended).await.is_err() {
+    if timeout(LAST_CALL, ended).await.is_err() {
         warn!("Some connections did not end in time.");
     }
     info!("The gateway has ended.");
@@ -231,7 +231,8 @@ async fn wind_down(
         sleep(ENDPOINT_GRACE).await;
     }
     context.drain();
-    if !drained(streams, window + LAST_CALL).await {
+    streams.close();
+    if timeout(window + LAST_CALL, streams.wait()).await.is_err() {
         warn!(streams = streams.len(), "Some streams did not end in the window.");
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sse_crds::delivery::HeartbeatMode;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cursor::Cursor;
@@ -389,13 +389,4 @@ impl From<Gone> for End {
 /// From half to one and a half of `base`.
 fn jitter(base: u32) -> u32 {
     base / 2 + rand::random_range(0..=base.max(1))
-}
-
-/// Holds a drain until every stream has ended, or the deadline has passed.
-pub async fn drained(tracker: &tokio_util::task::TaskTracker, deadline: Duration) -> bool {
-    tracker.close();
-    tokio::select! {
-        () = tracker.wait() => true,
-        () = sleep(deadline) => false,
-    }
 }

@@ -3,8 +3,9 @@
 //! While nothing waits and the task has nothing to do, the hub writes by itself: to wake a task for each
 //! event and receiver would cost more than the write.
 
+mod wait;
+
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -17,6 +18,7 @@ use crate::cursor::Cursor;
 use crate::event::Delivery;
 use crate::telemetry::Observer;
 use crate::wire::Reset;
+pub use wait::Room;
 
 /// Bytes that may wait for one connection, beside the event that comes over it.
 const MAX_BYTES: usize = 256 * 1024;
@@ -79,17 +81,6 @@ pub enum Next {
     End(End),
 }
 
-/// What a wait for room came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    There,
-    /// The pod wants something: look, and wait again.
-    Nudged,
-    Gone,
-    /// There is none, and the stream is to end.
-    Ended(End),
-}
-
 impl State {
     fn push(&mut self, delivery: &Arc<Delivery>) {
         self.bytes += delivery.frame.as_bytes().len();
@@ -117,13 +108,6 @@ impl State {
             || self.ended.is_some()
             || self.mode != Mode::Live
             || self.writer.is_held_up()
-    }
-
-    fn wait(&mut self, context: &Context<'_>) {
-        match &mut self.task {
-            Some(task) => task.clone_from(context.waker()),
-            task => *task = Some(context.waker().clone()),
-        }
     }
 }
 
@@ -298,79 +282,9 @@ impl Outbox {
         }
     }
 
-    /// Returns when there may be something to do. In the meantime the hub writes.
-    ///
-    /// # Errors
-    ///
-    /// When the client has gone.
-    pub async fn woken(&self) -> Result<(), Gone> {
-        poll_fn(|context| {
-            let mut state = self.state();
-            state.idle = false;
-            if state.has_work() {
-                return Poll::Ready(Ok(()));
-            }
-            if state.writer.poll_gone(context).is_ready() {
-                return Poll::Ready(Err(Gone));
-            }
-            state.idle = true;
-            state.wait(context);
-            Poll::Pending
-        })
-        .await
-    }
-
     /// Ends the wait for something to do: from now on only the task writes.
     pub fn claim(&self) {
         self.state().idle = false;
-    }
-
-    /// Returns when the client has gone.
-    pub async fn gone(&self) -> Gone {
-        poll_fn(|context| {
-            let mut state = self.state();
-            state.wait(context);
-            state.writer.poll_gone(context)
-        })
-        .await;
-        Gone
-    }
-
-    /// Returns when there is room for the next write, or when there is no sense in waiting for it.
-    pub async fn room(&self) -> Room {
-        poll_fn(|context| {
-            let mut state = self.state();
-            match state.writer.poll_room(context) {
-                Poll::Ready(Ok(())) => return Poll::Ready(Room::There),
-                Poll::Ready(Err(Gone)) => return Poll::Ready(Room::Gone),
-                Poll::Pending => {}
-            }
-            if let Some(end) = state.ended {
-                return Poll::Ready(Room::Ended(end));
-            }
-            if std::mem::take(&mut state.nudged) {
-                return Poll::Ready(Room::Nudged);
-            }
-            if state.writer.poll_gone(context).is_ready() {
-                return Poll::Ready(Room::Gone);
-            }
-            state.wait(context);
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// Returns when the end of the stream has gone out.
-    pub async fn ending(&self) {
-        poll_fn(|context| {
-            let mut state = self.state();
-            let ended = state.writer.poll_end(context);
-            if ended.is_pending() {
-                state.wait(context);
-            }
-            ended.map(drop)
-        })
-        .await;
     }
 
     /// What the task does with the writer.
@@ -398,102 +312,4 @@ impl Outbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cursor::Epoch;
-    use crate::telemetry::Telemetry;
-    use crate::wire;
-
-    fn outbox(capacity: usize, policy: OverflowPolicy) -> Arc<Outbox> {
-        Outbox::new(capacity, policy, Telemetry::counting().observer())
-    }
-
-    fn event(sequence: u64) -> Arc<Delivery> {
-        Arc::new(Delivery { sequence, frame: wire::heartbeat(), complete: false, stored: None, origin: None })
-    }
-
-    fn sequences(next: &Next) -> Vec<u64> {
-        let Next::Write(items) = next else { panic!("{next:?}") };
-        let sequence = |item: &Item| match item {
-            Item::Event(delivery) => Some(delivery.sequence),
-            Item::Reset(..) | Item::Gap(_) => None,
-        };
-        items.iter().filter_map(sequence).collect()
-    }
-
-    fn filled(policy: OverflowPolicy) -> Arc<Outbox> {
-        let outbox = outbox(3, policy);
-        [10, 20, 30, 40, 50].into_iter().for_each(|sequence| outbox.offer(&event(sequence)));
-        outbox
-    }
-
-    #[test]
-    fn a_full_buffer_catches_up_from_right_after_what_it_holds() {
-        let outbox = filled(OverflowPolicy::CatchUp);
-        assert_eq!(sequences(&outbox.next(0)), [10, 20, 30]);
-        assert_eq!(outbox.next(0), Next::Fetch(39));
-        assert!(outbox.go_live(39, 50));
-        assert_eq!(outbox.next(0), Next::Wait);
-    }
-
-    #[test]
-    fn large_events_fill_a_buffer_before_their_number_does() {
-        let outbox = outbox(100, OverflowPolicy::CatchUp);
-        let data = "x".repeat(100 * 1024);
-        let frame = wire::Block { id: None, event: None, retry: None, data: &data }.encode();
-        for sequence in 1..=5 {
-            outbox.offer(&Arc::new(Delivery {
-                sequence,
-                frame: frame.clone(),
-                complete: false,
-                stored: None,
-                origin: None,
-            }));
-        }
-        assert_eq!(sequences(&outbox.next(0)), [1, 2, 3]);
-        assert_eq!(outbox.next(0), Next::Fetch(3));
-    }
-
-    #[test]
-    fn the_other_policies() {
-        assert_eq!(sequences(&filled(OverflowPolicy::DropOldest).next(0)), [30, 40, 50]);
-        assert_eq!(filled(OverflowPolicy::Disconnect).next(0), Next::End(End::Overflow));
-    }
-
-    #[test]
-    fn an_event_that_comes_in_two_ways_is_taken_once() {
-        let outbox = outbox(3, OverflowPolicy::CatchUp);
-        [10, 10, 20, 10, 20].into_iter().for_each(|sequence| outbox.offer(&event(sequence)));
-        assert_eq!(sequences(&outbox.next(0)), [10, 20]);
-    }
-
-    #[test]
-    fn the_first_reason_to_end_counts_and_comes_before_all_else() {
-        let outbox = filled(OverflowPolicy::CatchUp);
-        outbox.ping();
-        outbox.end(End::Control);
-        outbox.end(End::Overflow);
-        assert_eq!(outbox.next(0), Next::End(End::Control));
-    }
-
-    #[test]
-    fn a_gap_is_told_in_its_place_and_changes_nothing_else() {
-        let outbox = filled(OverflowPolicy::CatchUp);
-        (0..5).for_each(|_| outbox.gap(Reset::Expired));
-        let Next::Write(items) = outbox.next(0) else { panic!("nothing to write") };
-        assert_eq!((items.len(), items.last()), (4, Some(&Item::Gap(Reset::Expired))));
-        assert_eq!(outbox.next(0), Next::Fetch(39));
-    }
-
-    #[test]
-    fn a_reset_voids_what_is_being_fetched() {
-        let outbox = outbox(3, OverflowPolicy::CatchUp);
-        outbox.fall_behind(7);
-        let position = Cursor::new(Epoch(2), 0);
-        outbox.reset(Reset::Epoch, position);
-        assert!(!outbox.progress(7, 9));
-        assert!(!outbox.go_live(7, 9));
-        assert_eq!(outbox.next(0), Next::Write(vec![Item::Reset(Reset::Epoch, position)]));
-        assert_eq!(outbox.next(0), Next::Wait);
-    }
-}
+mod tests;
