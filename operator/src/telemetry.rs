@@ -183,13 +183,18 @@ pub fn status() -> Span {
 pub fn probe(pods: usize) -> Span {
     info_span!(
         target: TARGET, "sse.probe", otel.kind = "client",
-        sse.pods.asked = pods, sse.pods.answered = Empty, sse.pods.ready = Empty,
+        sse.pods.asked = number(pods), sse.pods.answered = Empty, sse.pods.ready = Empty,
     )
 }
 
 /// How many pods answered, and how many of them are ready.
 pub fn answered(pods: usize, ready: usize) {
-    Span::current().record("sse.pods.answered", pods).record("sse.pods.ready", ready);
+    Span::current().record("sse.pods.answered", number(pods)).record("sse.pods.ready", number(ready));
+}
+
+/// As OpenTelemetry has numbers: without a sign they would come as text.
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// The trace of the present look, if there is one: log lines lead to it.

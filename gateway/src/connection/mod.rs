@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cursor::Cursor;
 use crate::event::Delivery;
-use crate::hub::{Hub, Registration};
+use crate::hub::{Hub, Listener, Registration};
 use crate::nats::log::Log;
 use crate::nats::status::Status;
 use crate::telemetry::Telemetry;
@@ -121,6 +121,8 @@ pub struct Connection {
     /// Whether the log was asked, since the stream was live, what a limit per subject took from it.
     asked_limits: bool,
     ahead_since: Option<Instant>,
+    /// What it listened to when it read the log last.
+    listener: Option<Box<Listener>>,
 }
 
 impl Connection {
@@ -143,6 +145,7 @@ impl Connection {
             replayed: Some(0),
             asked_limits: false,
             ahead_since: None,
+            listener: None,
         }
     }
 

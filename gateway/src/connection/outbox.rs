@@ -11,9 +11,9 @@ use std::task::{Context, Poll, Waker};
 
 use sse_crds::delivery::OverflowPolicy;
 
-use super::End;
 use super::line::{Gone, Line, Write};
 use super::writer::Writer;
+use super::{End, WRITE};
 use crate::cursor::Cursor;
 use crate::event::Delivery;
 use crate::telemetry::Observer;
@@ -30,6 +30,7 @@ pub struct Outbox {
     policy: OverflowPolicy,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not whatever the others are")]
 struct State {
     queue: VecDeque<Item>,
     /// Bytes of the events in the queue.
@@ -45,6 +46,8 @@ struct State {
     task: Option<Waker>,
     /// Whether the task waits for something to do: then the hub may write.
     idle: bool,
+    /// Whether the hub has something for it that it did not tell the task of.
+    corked: bool,
     writer: Writer,
 }
 
@@ -95,9 +98,32 @@ impl State {
         }
     }
 
-    /// Whether an event may be written by whoever has it.
+    fn is_full(&self, capacity: usize) -> bool {
+        self.queue.len() >= capacity || self.bytes >= MAX_BYTES
+    }
+
+    /// Whether the hub may write.
     fn is_at_rest(&self) -> bool {
-        self.idle && self.queue.is_empty() && self.ended.is_none() && self.writer.has_room()
+        self.idle && self.ended.is_none() && self.writer.has_room()
+    }
+
+    /// Writes the events that wait before anything else, up to the size of one write.
+    fn write_waiting(&mut self) {
+        let (mut events, mut size) = (Vec::new(), 0);
+        let plain = |item: &mut Item| matches!(item, Item::Event(delivery) if !delivery.complete);
+        while size < WRITE
+            && let Some(Item::Event(delivery)) = self.queue.pop_front_if(plain)
+        {
+            size += delivery.frame.as_bytes().len();
+            events.push(delivery);
+        }
+        self.bytes -= size;
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+        if !events.is_empty() && self.writer.events(&events, false).is_err() {
+            self.ended = Some(End::Client);
+        }
     }
 
     /// Whether there is something to do for the task.
@@ -131,6 +157,7 @@ impl Outbox {
             ended: None,
             task: None,
             idle: false,
+            corked: false,
             writer: Writer::new(observer),
         };
         Arc::new(Self { state: Mutex::new(state), capacity, policy })
@@ -147,21 +174,29 @@ impl Outbox {
     }
 
     /// Takes an event: writes it, keeps it, or lets the connection fall behind. The hub never waits. The same
-    /// event again changes nothing.
-    pub fn offer(&self, delivery: &Arc<Delivery>) {
+    /// event again changes nothing. With `corked` it is kept for [`flush`](Self::flush); whether that has to come
+    /// for this connection is answered once.
+    pub fn offer(&self, delivery: &Arc<Delivery>, corked: bool) -> bool {
         let mut state = self.state();
         if state.mode != Mode::Live || delivery.sequence <= state.offered {
-            return;
+            return false;
         }
         state.offered = delivery.sequence;
         // What completes a stream is the task's: it ends after it.
-        if state.is_at_rest() && !delivery.complete {
+        if !corked && !delivery.complete && state.queue.is_empty() && state.is_at_rest() {
             match state.writer.events(std::slice::from_ref(delivery), false) {
-                Ok(()) if !state.writer.is_held_up() => return,
+                Ok(()) if !state.writer.is_held_up() => return false,
                 Ok(()) => {}
                 Err(Gone) => state.ended = Some(End::Client),
             }
-        } else if state.queue.len() >= self.capacity || state.bytes >= MAX_BYTES {
+            wake(state);
+            return false;
+        }
+        if state.is_full(self.capacity) && state.is_at_rest() {
+            // A burst is no reason to fall behind.
+            state.write_waiting();
+        }
+        if state.is_full(self.capacity) {
             match self.policy {
                 OverflowPolicy::CatchUp => state.mode = Mode::Behind(delivery.sequence - 1),
                 OverflowPolicy::Disconnect => {
@@ -176,7 +211,23 @@ impl Outbox {
         } else {
             state.push(delivery);
         }
+        if corked {
+            return !std::mem::replace(&mut state.corked, true);
+        }
         wake(state);
+        false
+    }
+
+    /// Writes what was kept, as far as it goes out in one write, and leaves the rest to the task.
+    pub fn flush(&self) {
+        let mut state = self.state();
+        state.corked = false;
+        if state.is_at_rest() {
+            state.write_waiting();
+        }
+        if state.has_work() {
+            wake(state);
+        }
     }
 
     /// The log is another one, or lost its beginning: tells the client and goes live.

@@ -32,7 +32,7 @@ impl Connection {
             Resume::Nothing => Ok(()),
             Resume::Live { events, position } => {
                 self.replay(&events).await?;
-                (self.replayed, self.asked_limits) = (None, false);
+                (self.replayed, self.asked_limits, self.listener) = (None, false, None);
                 self.pass(position);
                 Ok(())
             }
@@ -54,7 +54,9 @@ impl Connection {
     }
 
     async fn fetch_from_log(&mut self, after: u64, upto: u64) -> Result<(), End> {
-        let Some(listener) = self.registration.listener() else { return self.pause().await };
+        let Some(listener) = self.registration.listener(self.listener.take()) else {
+            return self.pause().await;
+        };
         if let Some(limit) = self.context.per_subject.filter(|_| !self.asked_limits) {
             match self.context.log.lost_since(&listener.filters(), after, limit).await {
                 Ok(true) => self.tell_gap(Reset::Expired).await?,
@@ -87,6 +89,7 @@ impl Connection {
         }
         let found = page.on(listener.subjects(), after);
         let events: Vec<_> = found.filter_map(|entry| listener.delivery(entry)).collect();
+        self.listener = Some(listener);
         // Not held while it is written: clients that are slow would keep more than the log does.
         let upto = page.upto;
         drop(page);

@@ -36,11 +36,23 @@ pub struct Hub {
     state: Mutex<State>,
     /// Sequence up to which everything was handed out. Read without the lock.
     head: AtomicU64,
-    /// Who gets the present event. Held from one event to the next, so that they are handed out in order.
-    receivers: Mutex<Vec<Arc<Outbox>>>,
+    /// Sequence up to which everything was taken, and is handed out at the latest with [`Hub::uncork`].
+    taken: AtomicU64,
+    /// Held while an event is handed out, so that they are handed out in order.
+    handing: Mutex<Handing>,
     rules: Rules,
     /// Topics that a connection may be subscribed to.
     most_topics: usize,
+}
+
+#[derive(Default)]
+struct Handing {
+    /// Who gets the present event.
+    receivers: Vec<Arc<Outbox>>,
+    /// Whether events wait for those that follow at once.
+    corked: bool,
+    /// Those for whom events wait.
+    waiting: Vec<Arc<Outbox>>,
 }
 
 #[derive(Default)]
@@ -75,8 +87,9 @@ pub struct Standing {
 impl Hub {
     #[must_use]
     pub fn new(rules: Rules, most_topics: usize) -> Arc<Self> {
-        let (state, receivers) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { state, head: AtomicU64::new(0), receivers, rules, most_topics })
+        let (head, taken) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (state, handing) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { state, head, taken, handing, rules, most_topics })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,6 +101,31 @@ impl Hub {
     #[must_use]
     pub fn head(&self) -> u64 {
         self.head.load(Ordering::Acquire)
+    }
+
+    /// Sequence of the last message that was taken.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    fn handing(&self) -> MutexGuard<'_, Handing> {
+        self.handing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// More events follow at once: what a connection gets of them shall go out in one write. Until
+    /// [`uncork`](Self::uncork), which must not be long in coming.
+    pub fn cork(&self) {
+        self.handing().corked = true;
+    }
+
+    /// Hands out what waits.
+    pub fn uncork(&self) {
+        let mut handing = self.handing();
+        handing.corked = false;
+        handing.waiting.drain(..).for_each(|outbox| outbox.flush());
+        handing.waiting.shrink_to(MOST_KEPT);
+        self.head.store(self.taken(), Ordering::Release);
     }
 
     /// The life of the log that the hub is in; `None` before it was reached.
@@ -103,7 +141,8 @@ impl Hub {
     ///
     /// When it is no event: nobody gets it, here or elsewhere.
     pub fn push(&self, entry: &Arc<Entry>) -> Result<(), Refusal> {
-        let mut receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handing = self.handing();
+        let Handing { receivers, corked, waiting } = &mut *handing;
         let sequence = entry.message.sequence;
         let checked = self.rules.check(&entry.message);
         let mut state = self.state();
@@ -113,7 +152,7 @@ impl Hub {
             Ok(checked) if checked.audience.target != Target::System => checked,
             other => {
                 drop(state);
-                self.handed_out(sequence);
+                self.took(sequence, *corked);
                 return other.map(drop).or_else(|refusal| match refusal {
                     Refusal::Marker => Ok(()),
                     refusal => Err(refusal),
@@ -129,18 +168,18 @@ impl Hub {
         if !receivers.is_empty()
             && let Some(delivery) = entry.delivery_of(&checked, epoch)
         {
-            receivers.iter().for_each(|outbox| outbox.offer(delivery));
+            let held = receivers.drain(..).filter(|outbox| outbox.offer(delivery, *corked));
+            waiting.extend(held);
         }
         receivers.clear();
-        if receivers.capacity() > MOST_KEPT {
-            *receivers = Vec::new();
-        }
-        self.handed_out(sequence);
+        receivers.shrink_to(MOST_KEPT);
+        self.took(sequence, *corked);
         Ok(())
     }
 
     /// Passes over sequences that the log does not have (deleted, or expired by their own TTL).
     pub fn skip_to(&self, sequence: u64) {
+        self.uncork();
         let mut state = self.state();
         if sequence > state.head {
             self.advance(&mut state, sequence);
@@ -149,16 +188,20 @@ impl Hub {
 
     fn advance(&self, state: &mut State, head: u64) {
         state.head = head;
-        self.handed_out(head);
+        self.took(head, false);
     }
 
-    fn handed_out(&self, head: u64) {
-        self.head.store(head, Ordering::Release);
+    fn took(&self, sequence: u64, corked: bool) {
+        self.taken.store(sequence, Ordering::Release);
+        if !corked {
+            self.head.store(sequence, Ordering::Release);
+        }
     }
 
     /// Begins at a place in a log: the first one, or one that was made anew. In the latter case open
     /// streams are told.
     pub fn begin(&self, epoch: Epoch, head: u64) {
+        self.uncork();
         let mut state = self.state();
         let renewed = state.epoch.is_some();
         state.epoch = Some(epoch);
@@ -172,6 +215,7 @@ impl Hub {
 
     /// The log was trimmed before it could be read: open streams are told, and go on at `first`.
     pub fn trimmed(&self, first: u64) {
+        self.uncork();
         let mut state = self.state();
         let Some(epoch) = state.epoch else { return };
         let head = first.saturating_sub(1);
@@ -183,6 +227,7 @@ impl Hub {
 
     /// Something after the hub's head is not in the log any more: open streams are told, and go on.
     pub fn lost(&self) {
+        self.uncork();
         self.state().index.all(|outbox| outbox.gap(Reset::Expired));
     }
 

@@ -44,6 +44,9 @@ impl Registration {
         if after > state.head {
             return Resume::Ahead;
         }
+        if after + 1 < state.ring.from() {
+            return Resume::Log { upto: state.ring.from().saturating_sub(1).min(state.head) };
+        }
         let Some(member) = state.index.member(self.connection) else { return Resume::Nothing };
         let subjects = member.membership.subjects(&self.hub.rules.prefix);
         let Some(found) = state.ring.on(subjects.iter().map(String::as_str), after) else {
@@ -72,14 +75,21 @@ impl Registration {
     }
 
     /// What the connection listens to now, to look its events up elsewhere; `None` before the log was
-    /// reached.
+    /// reached. `known` is what it listened to before, which seldom changes.
     #[must_use]
-    pub fn listener(&self) -> Option<Listener> {
-        let state = self.hub.state();
-        let member = state.index.member(self.connection)?;
-        let subjects = member.membership.subjects(&self.hub.rules.prefix);
-        let membership = member.membership.clone();
-        Some(Listener { hub: self.hub.clone(), membership, subjects, epoch: state.epoch? })
+    pub fn listener(&self, known: Option<Box<Listener>>) -> Option<Box<Listener>> {
+        let (membership, epoch) = {
+            let state = self.hub.state();
+            (state.index.member(self.connection)?.membership.clone(), state.epoch?)
+        };
+        if let Some(known) = known
+            && Arc::ptr_eq(&known.membership, &membership)
+            && known.epoch == epoch
+        {
+            return Some(known);
+        }
+        let subjects = membership.subjects(&self.hub.rules.prefix);
+        Some(Box::new(Listener { hub: self.hub.clone(), membership, subjects, epoch }))
     }
 }
 

@@ -196,7 +196,7 @@ proptest! {
             let (back, _) = join(&hub, again, 3, cursor);
             let sequences = |events: &[Arc<Delivery>]| events.iter().map(|e| e.sequence).collect::<Vec<_>>();
             prop_assert_eq!(&drain(&back), &seen);
-            let listener = registration.listener().expect("the hub has begun");
+            let listener = registration.listener(None).expect("the hub has begun");
             let read: Vec<_> = postings
                 .merge(listener.subjects(), 0)
                 .filter_map(|sequence| listener.delivery(&entries[usize::try_from(sequence).expect("small") - 1]))
@@ -307,7 +307,16 @@ fn who_comes_and_goes_while_events_are_handed_out_misses_nothing_and_sees_nothin
             std::thread::spawn(move || one_client(hub))
         })
         .collect();
-    (1..=EVENTS).for_each(|sequence| push(&hub, sequence, "sse.acme.all"));
+    for sequence in 1..=EVENTS {
+        // Alone, or a few together.
+        if sequence % 16 < 8 {
+            hub.cork();
+        } else {
+            hub.uncork();
+        }
+        push(&hub, sequence, "sse.acme.all");
+    }
+    hub.uncork();
     for client in clients {
         assert_eq!(client.join().expect("no panic"), (1..=EVENTS).collect::<Vec<_>>());
     }

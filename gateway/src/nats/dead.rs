@@ -67,6 +67,8 @@ impl DeadLetters {
     /// Takes a refused event; waits while too many wait.
     pub async fn refuse(&self, hub: &Hub, letter: DeadLetter) {
         let Some(epoch) = hub.epoch() else { return };
+        // Events do not wait for the dead.
+        hub.uncork();
         self.refused.inc();
         // The receiver lives as long as `self`.
         let _ = self.sender.send((epoch, letter)).await;

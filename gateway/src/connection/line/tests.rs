@@ -74,30 +74,53 @@ async fn a_body_is_in_chunks_or_for_an_old_client_bare_and_ends_in_good_order() 
 async fn while_the_task_waits_the_hub_writes_and_nobody_is_woken() {
     let (client, server) = pair().await;
     let outbox = outbox(socket(server, true));
-    outbox.offer(&event(1, "too early"));
+    outbox.offer(&event(1, "too early"), false);
     assert_eq!(timeout(SOON, outbox.room()).await, Ok(Room::There));
     let Next::Write(items) = outbox.next(0) else { panic!("nothing waits") };
     assert_eq!(items.len(), 1, "the head comes first");
     assert!(waits(&outbox).await);
-    outbox.offer(&event(2, "at once"));
-    outbox.offer(&event(2, "twice"));
+    outbox.offer(&event(2, "at once"), false);
+    outbox.offer(&event(2, "twice"), false);
     assert!(waits(&outbox).await);
     assert_eq!(outbox.writer(|writer| writer.position()).sequence, 2);
     // What completes a stream is for the task, which ends it.
     let mut last = Arc::unwrap_or_clone(event(3, "last"));
     last.complete = true;
-    outbox.offer(&Arc::new(last));
+    outbox.offer(&Arc::new(last), false);
     assert!(!waits(&outbox).await);
     let Next::Write(items) = outbox.next(0) else { panic!("nothing waits") };
     assert_eq!(items.len(), 1);
     outbox.claim();
-    outbox.offer(&event(4, "busy"));
+    outbox.offer(&event(4, "busy"), false);
     assert!(matches!(outbox.next(0), Next::Write(items) if items.len() == 1));
     timeout(SOON, outbox.ending()).await.expect("it goes out");
     drop(outbox);
     let text = all(client).await;
     assert_eq!(text.matches("data: ").count(), 1, "{text}");
     assert!(text.contains("data: at once\n\n"), "{text}");
+}
+
+#[tokio::test]
+async fn events_that_come_together_go_out_together_also_when_they_are_more_than_may_wait() {
+    let (client, server) = pair().await;
+    let outbox = outbox(socket(server, false));
+    assert_eq!(timeout(SOON, outbox.room()).await, Ok(Room::There));
+    assert_eq!(outbox.next(0), Next::Wait);
+    assert!(waits(&outbox).await);
+    let position = || outbox.writer(|writer| writer.position()).sequence;
+    assert!(outbox.offer(&event(1, "1"), true));
+    assert!(!outbox.offer(&event(2, "2"), true), "it is asked for once");
+    assert_eq!(position(), 0);
+    // Two may wait.
+    outbox.offer(&event(3, "3"), true);
+    assert_eq!(position(), 2);
+    outbox.flush();
+    assert_eq!(position(), 3);
+    assert!(waits(&outbox).await);
+    timeout(SOON, outbox.ending()).await.expect("it goes out");
+    drop(outbox);
+    let text = all(client).await;
+    assert!(text.ends_with(":connected\n\ndata: 1\n\ndata: 2\n\ndata: 3\n\n"), "{text}");
 }
 
 #[tokio::test]
@@ -108,9 +131,9 @@ async fn what_the_kernel_does_not_take_goes_out_before_anything_else() {
     assert_eq!(outbox.next(0), Next::Wait);
     assert!(waits(&outbox).await);
     let large = "x".repeat(8 * 1024 * 1024);
-    outbox.offer(&event(1, &large));
+    outbox.offer(&event(1, &large), false);
     assert!(!waits(&outbox).await, "the rest of it is for the task");
-    outbox.offer(&event(2, "after"));
+    outbox.offer(&event(2, "after"), false);
     assert!(futures::poll!(std::pin::pin!(outbox.room())).is_pending());
     let reader = tokio::spawn(all(client));
     assert_eq!(timeout(SOON, outbox.room()).await, Ok(Room::There));
@@ -138,14 +161,14 @@ async fn a_slot_holds_one_write_until_its_body_takes_it() {
     let outbox = outbox(Line::Slot(Slot::new(cut.clone(), &wire::connected())));
     let taken = async || poll_fn(|context| outbox.poll_take(context)).await.map(|write| write.bytes);
     assert!(waits(&outbox).await);
-    outbox.offer(&event(1, "a"));
+    outbox.offer(&event(1, "a"), false);
     assert!(!waits(&outbox).await, "the first bytes are still there");
     assert!(futures::poll!(std::pin::pin!(outbox.room())).is_pending());
     assert_eq!(taken().await.as_deref(), Some(&b":connected\n\n"[..]));
     assert_eq!(outbox.room().await, Room::There);
     assert!(matches!(outbox.next(0), Next::Write(_)));
     assert!(waits(&outbox).await);
-    outbox.offer(&event(2, "b"));
+    outbox.offer(&event(2, "b"), false);
     assert_eq!(taken().await.as_deref(), Some(&b"data: b\n\n"[..]));
     let (ended, end) = tokio::join!(timeout(SOON, outbox.ending()), taken());
     assert!(ended.is_ok() && end.is_none());

@@ -24,7 +24,9 @@ fn sequences(next: &Next) -> Vec<u64> {
 
 fn filled(policy: OverflowPolicy) -> Arc<Outbox> {
     let outbox = outbox(3, policy);
-    [10, 20, 30, 40, 50].into_iter().for_each(|sequence| outbox.offer(&event(sequence)));
+    [10, 20, 30, 40, 50].into_iter().for_each(|sequence| {
+        outbox.offer(&event(sequence), false);
+    });
     outbox
 }
 
@@ -43,13 +45,16 @@ fn large_events_fill_a_buffer_before_their_number_does() {
     let data = "x".repeat(100 * 1024);
     let frame = wire::Block { id: None, event: None, retry: None, data: &data }.encode();
     for sequence in 1..=5 {
-        outbox.offer(&Arc::new(Delivery {
-            sequence,
-            frame: frame.clone(),
-            complete: false,
-            stored: None,
-            origin: None,
-        }));
+        outbox.offer(
+            &Arc::new(Delivery {
+                sequence,
+                frame: frame.clone(),
+                complete: false,
+                stored: None,
+                origin: None,
+            }),
+            false,
+        );
     }
     assert_eq!(sequences(&outbox.next(0)), [1, 2, 3]);
     assert_eq!(outbox.next(0), Next::Fetch(3));
@@ -64,7 +69,9 @@ fn the_other_policies() {
 #[test]
 fn an_event_that_comes_in_two_ways_is_taken_once() {
     let outbox = outbox(3, OverflowPolicy::CatchUp);
-    [10, 10, 20, 10, 20].into_iter().for_each(|sequence| outbox.offer(&event(sequence)));
+    [10, 10, 20, 10, 20].into_iter().for_each(|sequence| {
+        outbox.offer(&event(sequence), false);
+    });
     assert_eq!(sequences(&outbox.next(0)), [10, 20]);
 }
 

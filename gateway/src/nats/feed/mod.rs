@@ -44,6 +44,9 @@ const MARK: Duration = Duration::from_secs(30);
 /// Wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// Messages that came together and go out together, at most.
+const TOGETHER: u32 = 64;
+
 /// Feeds the hub, for the life of the process.
 pub struct Feed {
     link: Link,
@@ -230,7 +233,7 @@ impl Feed {
                     Ok(())
                 }
                 message = subscriber.next() => match message {
-                    Some(message) => self.receive(message, &mut subscriber).await,
+                    Some(message) => self.receive_all(message, &mut subscriber).await,
                     // It is not put back: another has to be made.
                     None => return Broken::Nats("the subscription ended".into()),
                 },
@@ -317,13 +320,34 @@ impl Feed {
         }
     }
 
+    /// Receives a message and those that came with it, which go out together.
+    async fn receive_all(
+        &mut self,
+        message: async_nats::Message,
+        subscriber: &mut Subscriber,
+    ) -> Result<(), Broken> {
+        let (mut next, mut left) = (Some(message), TOGETHER);
+        let mut received = Ok(());
+        while let Some(message) = next.take().filter(|_| received.is_ok()) {
+            left -= 1;
+            // The end of the subscription is seen at the next look.
+            next = if left > 0 { subscriber.next().now_or_never().flatten() } else { None };
+            if next.is_some() {
+                self.hub.cork();
+            }
+            received = self.receive(message, subscriber).await;
+        }
+        self.hub.uncork();
+        received
+    }
+
     async fn receive(
         &mut self,
         message: async_nats::Message,
         subscriber: &mut Subscriber,
     ) -> Result<(), Broken> {
         let Some(message) = self.stored(message) else { return Ok(()) };
-        let (sequence, head) = (message.sequence, self.hub.head());
+        let (sequence, head) = (message.sequence, self.hub.taken());
         if sequence <= head {
             // Read from the log already; or the log counts from the beginning again.
             return if sequence <= self.repaired { Ok(()) } else { self.look_back().await };
@@ -351,6 +375,7 @@ impl Feed {
 
     /// A sequence that came before, out of the blue: does the log count from the beginning again?
     async fn look_back(&mut self) -> Result<(), Broken> {
+        self.hub.uncork();
         let tail = self.ask_tail();
         match self.answer(tail).await? {
             Tail::At(info) if info.state.last_sequence >= self.hub.head() => Ok(()),

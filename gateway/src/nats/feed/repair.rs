@@ -19,10 +19,12 @@ const REPAIR: u64 = 1024;
 impl Feed {
     /// Reads what is missing up to `upto` from the log, into the hub.
     pub(super) async fn repair(&mut self, upto: u64) -> Result<(), Broken> {
-        let head = self.hub.head();
+        let head = self.hub.taken();
         if upto <= head {
             return Ok(());
         }
+        // What is here already does not wait for what is missing.
+        self.hub.uncork();
         let mut count = 0;
         let mut next = head + 1;
         while next <= upto {

@@ -26,7 +26,7 @@ use crate::event::{Message, Source};
 use crate::nats::Link;
 
 /// Messages of a page, in bytes. One more message may come over it.
-const PAGE_BYTES: usize = 1024 * 1024;
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// How long NATS may take for one answer, or to be there again.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long the death of a client may take to be seen.

@@ -16,14 +16,15 @@ use tokio::sync::oneshot::{Receiver, Sender, channel};
 use super::LogError;
 use super::page::Page;
 
-/// Most sequences of a page.
-pub(super) const SPAN: u64 = 1024;
+/// Most sequences of a page. Each client that waits looks at each page, which costs microseconds: for
+/// thousands that come back at once few large pages are quicker than many small ones.
+pub(super) const SPAN: u64 = 8192;
 /// Reads at NATS at one time.
 const READS: usize = 2;
 /// Memory of the pages that are kept, in bytes.
 const KEPT_BYTES: usize = 32 * 1024 * 1024;
 /// Pages that are kept.
-const KEPT_PAGES: usize = 1024;
+const KEPT_PAGES: usize = 256;
 
 type Answer = Result<Arc<Page>, LogError>;
 

@@ -124,16 +124,16 @@ fn what_was_read_of_a_former_log_is_never_handed_out() {
 #[test]
 fn what_the_log_does_not_have_any_more_is_read_once() {
     let mut scan = Scan::default();
-    let (mut one, mut other) = (wait(&mut scan, 10).1, wait(&mut scan, 5000).1);
+    let (mut one, mut other) = (wait(&mut scan, 10).1, wait(&mut scan, 15_000).1);
     let read = scan.next_read().expect("a read");
     let mut draft = Draft::new(read.from);
     draft.skip_to(read.upto + 1);
-    scan.finish(read, Ok(draft.finish("p", Some(8000))));
+    scan.finish(read, Ok(draft.finish("p", Some(20_000))));
     let trimmed = |answer: Answer| answer.ok().and_then(|page| page.trimmed_to);
-    assert_eq!(one.try_recv().ok().and_then(trimmed), Some(8000));
-    assert_eq!(other.try_recv().ok().and_then(trimmed), Some(8000));
-    assert!(matches!(scan.ask(7999, HEAD), Asked::Page(page) if page.trimmed_to == Some(8000)));
-    assert!(matches!(scan.ask(8000, HEAD), Asked::Wait(..)));
+    assert_eq!(one.try_recv().ok().and_then(trimmed), Some(20_000));
+    assert_eq!(other.try_recv().ok().and_then(trimmed), Some(20_000));
+    assert!(matches!(scan.ask(19_999, HEAD), Asked::Page(page) if page.trimmed_to == Some(20_000)));
+    assert!(matches!(scan.ask(20_000, HEAD), Asked::Wait(..)));
 }
 
 /// A page without events: quick to make.
