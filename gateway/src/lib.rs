@@ -4,7 +4,8 @@
 //! The way of an event: [`nats::feed`] receives it and checks that its sequence is the next (a gap:
 //! [`nats::log`] fills it first, later ones wait) → [`hub`] puts it into the ring and finds who
 //! listens → [`event`] understands or refuses it, [`wire`] makes one frame for all → each
-//! [`connection::outbox`] takes a reference → [`connection`] writes it → the socket.
+//! [`connection::outbox`] writes it, if its stream has nothing else to do, or keeps a reference for the
+//! stream's task → [`connection::line`] → the socket.
 //!
 //! The way of a connection: [`http::listener`] → route → [`auth`] or [`token`] →
 //! [`connection::limits`] → head and `:connected` → registered in the [`hub`] at a known sequence →
