@@ -32,6 +32,26 @@ impl Seldom {
     }
 }
 
+/// Lines about streams in a second, at most.
+const CALM: u32 = 100;
+
+/// Whether streams come and go slowly enough for a line each.
+#[derive(Debug, Default)]
+pub struct Pace(Mutex<(Option<Instant>, u32)>);
+
+impl Pace {
+    /// Counts one; whether it is among the first of this second.
+    pub fn is_calm(&self) -> bool {
+        let mut pace = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = &mut *pace;
+        if since.is_none_or(|since| since.elapsed() >= TOLD) {
+            (*since, *count) = (Some(Instant::now()), 0);
+        }
+        *count = count.saturating_add(1);
+        *count <= CALM
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +64,14 @@ mod tests {
         assert_eq!([seldom.turn(), seldom.turn()], [Some(2), None]);
         tokio::time::advance(TOLD).await;
         assert_eq!(seldom.turn(), Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_has_as_many_lines_as_a_calm_second_and_the_next_one_begins_anew() {
+        let pace = Pace::default();
+        let told = || (0..1000).filter(|_| pace.is_calm()).count();
+        assert_eq!((told(), told()), (100, 0));
+        tokio::time::advance(TOLD).await;
+        assert_eq!(told(), 100);
     }
 }

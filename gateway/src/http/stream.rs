@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::Gateway;
 use super::outcome;
@@ -159,15 +159,26 @@ impl Admitted {
 async fn run(mut connection: Connection, slot: Slot, resumed: bool) {
     let outbox = connection.registration.outbox.clone();
     let id = connection.registration.connection;
-    let trace_id = || outbox.writer(|writer| writer.observer().trace_id());
+    let about = || outbox.writer(|writer| (writer.observer().is_calm(), writer.observer().trace_id()));
     let tenant = slot.tenant();
-    info!(connection = %id, %tenant, resumed, trace_id = trace_id(), "A stream opened.");
+    match about() {
+        (true, trace_id) => info!(connection = %id, %tenant, resumed, trace_id, "A stream opened."),
+        // Under load the lines would cost more than the streams.
+        (false, trace_id) => debug!(connection = %id, %tenant, resumed, trace_id, "A stream opened."),
+    }
     let end = connection.run().await;
     let deadline = connection.deadline();
     drop(connection);
     let Counts { delivered, replayed } = outbox.writer(|writer| writer.observer().ended(end));
     let (tenant, reason) = (slot.tenant(), end.as_str());
-    info!(connection = %id, %tenant, reason, delivered, replayed, trace_id = trace_id(), "A stream ended.");
+    match about() {
+        (true, trace_id) => {
+            info!(connection = %id, %tenant, reason, delivered, replayed, trace_id, "A stream ended.");
+        }
+        (false, trace_id) => {
+            debug!(connection = %id, %tenant, reason, delivered, replayed, trace_id, "A stream ended.");
+        }
+    }
     drop(slot);
     Connection::finish(&outbox, end, deadline).await;
 }

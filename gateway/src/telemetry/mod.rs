@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::connection::End;
 use crate::event::Delivery;
 use crate::secret::SecretFile;
+use crate::seldom::Pace;
 use metrics::Metrics;
 use trace::{Ids, Share, Totals, Tracer};
 pub use trace::{Origin, StreamTrace};
@@ -35,6 +36,8 @@ pub const TARGET: &str = "sse_gateway::trace";
 /// What all of the pod shares.
 pub struct Telemetry {
     pub metrics: Arc<Metrics>,
+    /// Of the log lines about streams.
+    pace: Pace,
     tracer: Option<Tracer>,
     providers: Option<(SdkTracerProvider, SdkMeterProvider)>,
 }
@@ -56,13 +59,19 @@ impl Telemetry {
         let meters = push::start(&metrics, MetricExporter::new(collector), resource);
         let tracer = spans.tracer("sse-gateway");
         let tracer = Tracer { tracer, deliveries: Share::of(spec.delivery_sample_percent.0) };
-        Arc::new(Self { metrics, tracer: Some(tracer), providers: Some((spans, meters)) })
+        Arc::new(Self {
+            metrics,
+            pace: Pace::default(),
+            tracer: Some(tracer),
+            providers: Some((spans, meters)),
+        })
     }
 
     /// Counts, and exports nothing.
     #[must_use]
     pub fn counting() -> Arc<Self> {
-        Arc::new(Self { metrics: Arc::new(Metrics::new()), tracer: None, providers: None })
+        let (metrics, pace) = (Arc::new(Metrics::new()), Pace::default());
+        Arc::new(Self { metrics, pace, tracer: None, providers: None })
     }
 
     /// What makes spans of `tracing` spans of OpenTelemetry; `None` without a collector.
@@ -206,6 +215,12 @@ impl Observer {
             tracer.ended(stream, &Totals { reason: end.as_str(), delivered, replayed, bytes });
         }
         Counts { delivered, replayed }
+    }
+
+    /// Whether there is time for a log line about this stream.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.telemetry.pace.is_calm()
     }
 
     /// Trace of the handshake, if there is one.
