@@ -91,7 +91,7 @@ async fn two(bench: &Bench, figures: &mut Figures) -> Result<()> {
 pub async fn clients(address: std::net::SocketAddr, count: u32, events: u32) -> Result<()> {
     let mut fleet = crate::fleet::Fleet::start()?;
     let request = |user: u32| {
-        let jwt = sse_tests::jwt::jwt("acme", &format!("u{user}"));
+        let jwt = sse_tests::jwt::jwt("acme", &format!("user-{user}"));
         (user, sse_tests::raw::request(&jwt, "").into_bytes())
     };
     let requests = (POD..POD + count).map(request).collect();

@@ -58,7 +58,7 @@ async fn minted(bench: &Bench, figures: &mut Figures) -> Result<()> {
     let count = bench.count(10_000, 500);
     let mut stage = Stage::start(bench, Name::Ours).await?;
     let request = |user: u32| {
-        let jwt = jwt("acme", &format!("u{user}"));
+        let jwt = jwt("acme", &format!("user-{user}"));
         let head = "POST /api/v1/sse/token HTTP/1.1\r\nHost: x\r\nContent-Length: 0";
         (user, format!("{head}\r\nAuthorization: Bearer {jwt}\r\n\r\n").into_bytes())
     };
@@ -80,7 +80,8 @@ async fn rs256(bench: &Bench, figures: &mut Figures) -> Result<()> {
     let party = Ours::start_with(&bench.world, patch, &[("rsa", &key.public)]).await?;
     let mut stage = Stage::of(bench, Name::Ours, Box::new(party))?;
     let request = |user: u32| {
-        let claims = json!({"iss": ISSUER, "sub": format!("u{user}"), "tenant": "acme", "exp": now() + 3600});
+        let claims =
+            json!({"iss": ISSUER, "sub": format!("user-{user}"), "tenant": "acme", "exp": now() + 3600});
         (user, raw::request(&key.sign(&claims), "").into_bytes())
     };
     let warm = WARM.min(count);

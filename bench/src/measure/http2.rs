@@ -62,7 +62,7 @@ async fn open(
 ) -> Result<()> {
     let mut http2 = Http2::connect(party.address()).await?;
     for stream in 0..STREAMS {
-        bodies.push(http2.open(&jwt("acme", &format!("u{}", connection * STREAMS + stream))).await?);
+        bodies.push(http2.open(&jwt("acme", &format!("user-{}", connection * STREAMS + stream))).await?);
     }
     held.push(http2);
     Ok(())

@@ -69,7 +69,7 @@ async fn one(bench: &Bench, kind: &Kind, figures: &mut Figures) -> Result<()> {
 
     let request = |user: u32| {
         let cursor = if user < half { &first } else { &second };
-        (user, raw::request(&jwt("acme", &format!("u{user}")), cursor).into_bytes())
+        (user, raw::request(&jwt("acme", &format!("user-{user}")), cursor).into_bytes())
     };
     // Both halves mixed, as they would come.
     let requests = (0..half).flat_map(|user| [request(user), request(half + user)]).collect();

@@ -58,7 +58,8 @@ impl Party for Mercure {
     }
 
     fn request(&self, user: u32, audience: Audience) -> Vec<u8> {
-        let claims = json!({"sub": format!("u{user}"), "exp": now() + 3600, "mercure": {"subscribe": ["*"]}});
+        let claims =
+            json!({"sub": format!("user-{user}"), "exp": now() + 3600, "mercure": {"subscribe": ["*"]}});
         let (jwt, topic) = (signed(&claims, KEY, Algorithm::HS256), audience.channel(user));
         format!(
             "GET /.well-known/mercure?topic={topic} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {jwt}\r\n\r\n"

@@ -64,7 +64,7 @@ impl Party for Ours {
     }
 
     fn request(&self, user: u32, _: Audience) -> Vec<u8> {
-        raw::request(&jwt("acme", &format!("u{user}")), "").into_bytes()
+        raw::request(&jwt("acme", &format!("user-{user}")), "").into_bytes()
     }
 
     fn publisher(&self) -> Result<(SocketAddr, Arc<dyn Language>)> {

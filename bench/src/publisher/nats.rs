@@ -50,7 +50,7 @@ impl Language for IntoStream {
     fn append(&self, stamp: Stamp, buffer: &mut Vec<u8>) {
         let _ = match stamp.to {
             ALL => write!(buffer, "PUB sse.acme.all "),
-            user => write!(buffer, "PUB sse.acme.user.u{user} "),
+            user => write!(buffer, "PUB sse.acme.user.user-{user} "),
         };
         let _ = write!(buffer, "{} {SIZE}\r\n", self.inbox);
         stamp.append(buffer);
