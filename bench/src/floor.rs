@@ -139,7 +139,7 @@ impl Feed {
     }
 
     fn send(&mut self, subject: &str, headers: usize, total: usize, to: &mut Connections) -> Result<()> {
-        let user = subject.strip_prefix("sse-live.acme.user.u").map(str::parse).transpose()?;
+        let user = subject.strip_prefix("sse-live.acme.user.user-").map(str::parse).transpose()?;
         if user.is_none() && subject != "sse-live.acme.all" {
             return Ok(());
         }
