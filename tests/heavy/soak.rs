@@ -42,7 +42,7 @@ struct Soak {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_way_a_stream_ends_nothing_of_it_is_left() -> Result<()> {
     let nats = Nats::start().await?;
-    let patch = json!({"logging": {"level": "info"}, "limits": {"writeTimeoutSeconds": 1,
+    let patch = json!({"logging": {"level": "debug"}, "limits": {"writeTimeoutSeconds": 1,
         "maxConnectionsPerUser": PER_USER, "maxConnectionsPerPod": PER_POD}});
     let soak = Soak::start(&nats, patch).await?;
     let (begun, mut left) = (Instant::now(), Vec::new());
@@ -76,7 +76,7 @@ async fn whatever_way_a_stream_ends_nothing_of_it_is_left() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_buffer_or_a_long_life_ends_a_stream_where_that_is_asked_for() -> Result<()> {
     let nats = Nats::start().await?;
-    let patch = json!({"logging": {"level": "info"}, "stream": {"maxLifetimeSeconds": 2},
+    let patch = json!({"logging": {"level": "debug"}, "stream": {"maxLifetimeSeconds": 2},
         "limits": {"overflowPolicy": "Disconnect", "connectionBufferSize": 1, "writeTimeoutSeconds": 1}});
     let soak = Soak::start(&nats, patch).await?;
     for round in 0..ROUNDS {
