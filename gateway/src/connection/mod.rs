@@ -122,7 +122,7 @@ pub struct Connection {
     asked_limits: bool,
     ahead_since: Option<Instant>,
     /// What it listened to when it read the log last.
-    listener: Option<Box<Listener>>,
+    listener: Option<Arc<Listener>>,
 }
 
 impl Connection {

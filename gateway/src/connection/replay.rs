@@ -13,6 +13,7 @@ use super::{Connection, End};
 use crate::cursor::Cursor;
 use crate::event::Delivery;
 use crate::hub::Resume;
+use crate::nats::log::Found;
 use crate::wire::Reset;
 
 /// How long a client's cursor may be ahead of this pod's feed. Then the leader's word decides whether
@@ -68,34 +69,25 @@ impl Connection {
             }
             self.asked_limits = true;
         }
-        let page = tokio::select! {
-            page = self.context.log.block(after + 1, upto) => page,
+        self.listener = Some(listener.clone());
+        let found = tokio::select! {
+            found = self.context.log.search(listener, after, upto) => found,
             gone = self.registration.outbox.gone() => return Err(gone.into()),
         };
-        let page = match page {
-            Ok(page) => page,
+        let Found { events, upto, trimmed } = match found {
+            Ok(found) => found,
             Err(error) => {
                 debug!(%error, "The log could not be read; trying again.");
                 return self.pause().await;
             }
         };
-        if let Some(first) = page.trimmed_to.filter(|first| after + 1 < *first) {
-            let epoch = self.registration.outbox.writer(|writer| writer.position()).epoch;
-            let position = Cursor::new(epoch, first - 1);
-            if self.registration.outbox.progress(after, first - 1) {
-                return self.tell_reset(Reset::Expired, position).await;
-            }
-            return Ok(());
-        }
-        let found = page.on(listener.subjects(), after);
-        let events: Vec<_> = found.filter_map(|entry| listener.delivery(entry)).collect();
-        self.listener = Some(listener);
-        // Not held while it is written: clients that are slow would keep more than the log does.
-        let upto = page.upto;
-        drop(page);
-        // A reset may have come while the page was read: then these are of a former life.
+        // A reset may have come while the log was read: then these are of a former life.
         if !self.registration.outbox.progress(after, upto) {
             return Ok(());
+        }
+        if trimmed {
+            let epoch = self.registration.outbox.writer(|writer| writer.position()).epoch;
+            return self.tell_reset(Reset::Expired, Cursor::new(epoch, upto)).await;
         }
         self.replay(&events).await?;
         self.pass(upto);

@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 
-use async_nats::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -28,11 +27,9 @@ pub enum Form {
 }
 
 impl Form {
-    /// The form that the headers declare.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let value = headers.get("Content-Type").or_else(|| headers.get("content-type"));
-        let Some(value) = value else { return Self::Verbatim };
-        match value.as_str().split(';').next().unwrap_or_default().trim() {
+    /// The form that a content type declares.
+    pub fn of(content_type: &str) -> Self {
+        match content_type.split(';').next().unwrap_or_default().trim() {
             kind if kind.eq_ignore_ascii_case(STRUCTURED) => Self::Structured,
             kind if kind.eq_ignore_ascii_case(BATCH) => Self::Batch,
             _ => Self::Verbatim,
@@ -40,10 +37,9 @@ impl Form {
     }
 }
 
-/// The type in the headers of binary mode. The binding percent-encodes what is not printable ASCII.
-pub fn event_type(headers: &HeaderMap) -> Option<Box<str>> {
-    let value = headers.get("ce-type")?.as_str();
-    Some(token::decode(value).map_or_else(|| value.into(), Into::into))
+/// The type in a header of binary mode. The binding percent-encodes what is not printable ASCII.
+pub fn event_type(value: &str) -> Box<str> {
+    token::decode(value).map_or_else(|| value.into(), Into::into)
 }
 
 /// The parts of an envelope that matter here; any other attribute is the publisher's own affair.

@@ -1,11 +1,12 @@
 //! A message of the log: understood as an event, or refused with a reason.
 
 mod cloud;
+mod headers;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
-use async_nats::{HeaderMap, Subject};
+use async_nats::{HeaderMap, HeaderValue, Subject};
 use bytes::Bytes;
 
 use crate::cursor::{Cursor, Epoch};
@@ -13,10 +14,7 @@ use crate::subject::{self, SubjectError, Target};
 use crate::telemetry::Origin;
 use crate::wire::{Block, Field, Frame};
 use cloud::Form;
-
-/// Headers that only the server may set: an event that brings one of its own is a forgery.
-const SERVER_HEADERS: [&str; 5] =
-    ["Nats-Sequence", "Nats-Last-Sequence", "Nats-Subject", "Nats-Stream", "Nats-Time-Stamp"];
+use headers::Headers;
 
 /// Longest list of receivers in a header, in bytes.
 const MAX_LIST: usize = 4096;
@@ -53,28 +51,25 @@ pub enum Source {
 impl Message {
     #[must_use]
     pub fn new(sequence: u64, subject: Subject, headers: &HeaderMap, payload: Bytes, source: Source) -> Self {
-        let theirs = usize::from(source == Source::Annotated);
-        let flaw = if headers.get("Nats-Marker-Reason").is_some() {
+        let headers = Headers::of(headers);
+        let flaw = if headers.marker {
             Some(Refusal::Marker)
-        } else if SERVER_HEADERS.iter().any(|name| headers.get_all(*name).count() > theirs) {
+        } else if headers.servers > usize::from(source == Source::Annotated) {
+            // An event that brings one of its own.
             Some(Refusal::Forged)
         } else {
             None
         };
-        let header = |name: &'static str| headers.get(name).map(|value| value.as_str().into());
-        let event = header("Sse-Event").or_else(|| cloud::event_type(headers));
-        let (retry, complete) = (header("Sse-Retry"), header("Sse-Complete"));
-        let listed = if subject.ends_with(".users") {
-            all(headers, "Sse-Users")
-        } else if subject.ends_with(".topics") {
-            all(headers, "Sse-Topics")
-        } else {
-            None
+        let event = headers.event.map(Into::into).or_else(|| headers.ce_type.map(cloud::event_type));
+        let (retry, complete) = (headers.retry.map(Into::into), headers.complete.map(Into::into));
+        let listed = match &*subject {
+            subject if subject.ends_with(".users") => one(headers.users),
+            subject if subject.ends_with(".topics") => one(headers.topics),
+            _ => None,
         };
-        let form = Form::of(headers);
-        let stored = (source == Source::Annotated).then(|| stored(headers)).flatten();
-        let traceparent = headers.get("traceparent").or_else(|| headers.get("ce-traceparent"));
-        let origin = traceparent.and_then(|value| Origin::parse(value.as_str()));
+        let form = headers.content_type().map_or(Form::Verbatim, Form::of);
+        let stored = headers.stored.filter(|_| source == Source::Annotated).and_then(micros);
+        let origin = headers.traceparent().and_then(Origin::parse);
         Self { sequence, subject, payload, event, retry, complete, listed, form, flaw, stored, origin }
     }
 
@@ -91,17 +86,17 @@ impl Message {
     }
 }
 
-/// The server's time stamp.
-fn stored(headers: &HeaderMap) -> Option<u64> {
-    let time: jiff::Timestamp = headers.get_last("Nats-Time-Stamp")?.as_str().parse().ok()?;
+/// A time stamp, in microseconds since 1970.
+fn micros(text: &str) -> Option<u64> {
+    let time: jiff::Timestamp = text.parse().ok()?;
     time.as_microsecond().try_into().ok()
 }
 
 /// Every value of a header, as the one list that they are.
-fn all(headers: &HeaderMap, name: &'static str) -> Option<Box<str>> {
-    let mut values = headers.get_all(name).map(async_nats::HeaderValue::as_str);
-    let first: Box<str> = values.next()?.into();
-    Some(values.fold(first, |list, value| format!("{list},{value}").into()))
+fn one(values: &[HeaderValue]) -> Option<Box<str>> {
+    let (first, rest) = values.split_first()?;
+    let list = rest.iter().fold(first.as_str().to_owned(), |list, value| list + "," + value.as_str());
+    Some(list.into())
 }
 
 /// Who receives a message: its subject, and the list in its header where the subject asks for one.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::Membership;
 use super::topics::Topics;
 use crate::connection::outbox::Outbox;
@@ -23,13 +25,13 @@ pub struct Member {
 pub struct Index {
     /// By id, so that pages of them have an order.
     members: BTreeMap<ConnectionId, Member>,
-    tenants: HashMap<Token, Tenant>,
+    tenants: HashMap<Token, Tenant, RandomState>,
 }
 
 /// The connections of a tenant, by what they listen to.
 #[derive(Default)]
 struct Tenant {
-    users: HashMap<Token, Vec<Place>>,
+    users: HashMap<Token, Vec<Place>, RandomState>,
     topics: Topics<Place>,
 }
 

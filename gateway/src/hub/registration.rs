@@ -6,6 +6,7 @@ use super::{Hub, Membership};
 use crate::connection::outbox::Outbox;
 use crate::cursor::{Cursor, Epoch};
 use crate::event::{Delivery, Entry};
+use crate::nats::log::Listens;
 use crate::subject::ConnectionId;
 
 /// Events of the ring that one client may look at before it lets the hub go on.
@@ -77,7 +78,7 @@ impl Registration {
     /// What the connection listens to now, to look its events up elsewhere; `None` before the log was
     /// reached. `known` is what it listened to before, which seldom changes.
     #[must_use]
-    pub fn listener(&self, known: Option<Box<Listener>>) -> Option<Box<Listener>> {
+    pub fn listener(&self, known: Option<Arc<Listener>>) -> Option<Arc<Listener>> {
         let (membership, epoch) = {
             let state = self.hub.state();
             (state.index.member(self.connection)?.membership.clone(), state.epoch?)
@@ -89,7 +90,7 @@ impl Registration {
             return Some(known);
         }
         let subjects = membership.subjects(&self.hub.rules.prefix);
-        Some(Box::new(Listener { hub: self.hub.clone(), membership, subjects, epoch }))
+        Some(Arc::new(Listener { hub: self.hub.clone(), membership, subjects, epoch }))
     }
 }
 
@@ -102,24 +103,23 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Subjects on which its events come, and others'; `<prefix>.<tenant>.topic` for all topics.
-    pub fn subjects(&self) -> impl Iterator<Item = &str> {
-        self.subjects.iter().map(String::as_str)
-    }
-
-    /// The same, as NATS filters them.
+    /// What it listens to, as NATS filters it.
     #[must_use]
     pub fn filters(&self) -> Vec<String> {
         let family = format!("{}.{}.topic", self.hub.rules.prefix, self.membership.tenant);
-        let filter = |subject: &str| {
-            if subject == family { format!("{subject}.>") } else { subject.to_owned() }
+        let filter = |subject: &String| {
+            if *subject == family { format!("{subject}.>") } else { subject.clone() }
         };
-        self.subjects().map(filter).collect()
+        self.subjects.iter().map(filter).collect()
+    }
+}
+
+impl Listens for Listener {
+    fn subjects(&self) -> &[String] {
+        &self.subjects
     }
 
-    /// The event, if it is for this connection.
-    #[must_use]
-    pub fn delivery(&self, entry: &Arc<Entry>) -> Option<Arc<Delivery>> {
+    fn delivery(&self, entry: &Arc<Entry>) -> Option<Arc<Delivery>> {
         self.hub.delivery(&self.membership, entry, self.epoch)
     }
 }

@@ -10,6 +10,7 @@ use sse_crds::delivery::OverflowPolicy;
 use super::*;
 use crate::connection::outbox::{Item, Next};
 use crate::event::{Delivery, Message, Source};
+use crate::nats::log::Listens as _;
 use crate::postings::Postings;
 use crate::subject::{self, Pattern, Token};
 use crate::telemetry::Telemetry;
@@ -198,7 +199,7 @@ proptest! {
             prop_assert_eq!(&drain(&back), &seen);
             let listener = registration.listener(None).expect("the hub has begun");
             let read: Vec<_> = postings
-                .merge(listener.subjects(), 0)
+                .merge(listener.subjects().iter().map(String::as_str), 0)
                 .filter_map(|sequence| listener.delivery(&entries[usize::try_from(sequence).expect("small") - 1]))
                 .collect();
             prop_assert_eq!(&sequences(&read), &seen);

@@ -1,14 +1,15 @@
 //! Reading the log: what the live feed missed, and what a client missed that the ring no longer has.
 //!
 //! Clients are served by one scan of the whole log for all ([`scan`]), in pages that are read once
-//! and kept for a while, bounded in bytes. A client asks for what comes after its own place and looks
-//! its events up on the page, which has an index ([`page`]). How NATS is read, and what is believed of
+//! and kept for a while, bounded in bytes. A client's [`search`] rides along from its own place: it looks
+//! its events up on each page, which has an index ([`page`]), until there are enough for a write. How NATS is read, and what is believed of
 //! its answers, is in [`read`]; a message that breaks the connection is read in [`stored`].
 
 mod lost;
 mod page;
 mod read;
 mod scan;
+mod search;
 mod stored;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,17 +18,22 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::nats::Link;
 pub use page::Page;
 use read::Reader;
-use scan::{Asked, Key, Scan};
+use scan::{Asked, Id, Scan};
+use search::Search;
+pub use search::{Found, Listens};
 
-/// How long a client waits for its page before it looks after its stream again. It does not lose its
-/// turn: turns go by place, not by time.
+/// How long a client waits before it gets what was found, or looks after its stream again. It does not lose
+/// its turn: turns go by place, not by time.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Searches that are served before others get their turn.
+const SERVED: usize = 128;
 
 /// Why the log could not be read. Worth another try.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -50,15 +56,15 @@ pub struct Log {
     asked: Notify,
 }
 
-/// Takes a demand back when its client does not wait any more.
+/// Ends a search when its client does not wait any more.
 struct Waiting<'a> {
     log: &'a Log,
-    key: Key,
+    id: Id,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.log.scan().withdraw(self.key);
+        self.log.scan().withdraw(self.id);
     }
 }
 
@@ -78,50 +84,55 @@ impl Log {
         self.reader.attach(link);
     }
 
-    /// The page that holds `sequence`, in a log that has everything up to `head`. Shared by all that
-    /// ask. It may end before `head`, and begin before `sequence`.
+    /// Some of a client's events after `after`, in a log that has everything up to `upto`: at least one, or
+    /// the word that there is none up to some place.
     ///
     /// # Errors
     ///
     /// When NATS does not answer in time, or the log became another one meanwhile.
-    pub async fn block(&self, sequence: u64, head: u64) -> Result<Arc<Page>, LogError> {
+    pub async fn search(&self, listener: Arc<dyn Listens>, after: u64, upto: u64) -> Result<Found, LogError> {
         let (generation, asked) = {
             let mut scan = self.scan();
-            (scan.generation(), scan.ask(sequence, head))
+            (scan.generation(), scan.ask(Search::new(listener, after, upto)))
         };
-        let (key, answer) = match asked {
-            Asked::Page(page) => return Ok(page),
-            Asked::Wait(key, answer) => (key, answer),
+        let (id, answer) = match asked {
+            Asked::Found(found) => return Ok(found),
+            Asked::Wait(id, answer) => (id, answer),
         };
-        let _waiting = Waiting { log: self, key };
+        let _waiting = Waiting { log: self, id };
         self.asked.notify_one();
-        let answer = timeout(PATIENCE, answer).await.map_err(|_| LogError::TimedOut)?;
-        let page = answer.map_err(|_| LogError::Remade)??;
+        let found = match timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.map_err(|_| LogError::Remade)??,
+            Err(_) => self.scan().withdraw(id).ok_or(LogError::TimedOut)?,
+        };
         if self.scan().generation() != generation {
             return Err(LogError::Remade);
         }
-        Ok(page)
+        Ok(found)
     }
 
-    /// Reads for those who ask, until it is cancelled.
+    /// Reads for those who search, until it is cancelled.
     pub async fn serve(&self, cancel: CancellationToken) {
         let mut reads = FuturesUnordered::new();
         let mut generation = 0;
         loop {
-            {
+            let more = {
                 let mut scan = self.scan();
                 if scan.generation() != generation {
                     generation = scan.generation();
                     reads.clear();
                 }
+                let more = scan.serve(SERVED);
                 while let Some(read) = scan.next_read() {
                     reads.push(async move { (read, self.reader.read(read.from, read.upto).await) });
                 }
-            }
+                more
+            };
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = self.asked.notified() => {}
                 Some((read, result)) = reads.next(), if !reads.is_empty() => self.scan().finish(read, result),
+                () = yield_now(), if more => {}
             }
         }
     }

@@ -1,5 +1,6 @@
 //! A page: a part of the log, read once for all that want it.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_nats::Subject;
@@ -56,6 +57,12 @@ impl Page {
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// From its first sequence to its last.
+    #[must_use]
+    pub const fn range(&self) -> RangeInclusive<u64> {
+        self.from..=self.upto
     }
 
     /// Sequences that it covers.

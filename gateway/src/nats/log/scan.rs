@@ -1,13 +1,13 @@
 //! Which part of the log is read next, for whom, and what is kept of it.
 //!
-//! Demands are served like the floors of an elevator: the lowest at or above the present place, and
+//! Searches are served like the floors of an elevator: the lowest at or above the present place, and
 //! from the lowest of all when there is none above. So clients with whatever cursors share one sweep
-//! through the log. A page serves all who wait for a sequence on it, and each part is read by one
-//! read at a time. Clients pace the sweep: nothing is read that nobody asked for.
+//! through the log, and each rides along until it has enough to write. Each part is read by one read at
+//! a time. Clients pace the sweep: nothing is read that nobody asked for.
 //!
 //! No waits and no reads happen here: this is the state, and [`super::Log`] does what it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use tokio::sync::oneshot::{Receiver, Sender, channel};
 
 use super::LogError;
 use super::page::Page;
+use super::search::{Found, Search};
 
-/// Most sequences of a page. Each client that waits looks at each page, which costs microseconds: for
-/// thousands that come back at once few large pages are quicker than many small ones.
+/// Most sequences of a page.
 pub(super) const SPAN: u64 = 8192;
 /// Reads at NATS at one time.
 const READS: usize = 2;
@@ -25,11 +25,13 @@ const READS: usize = 2;
 const KEPT_BYTES: usize = 32 * 1024 * 1024;
 /// Pages that are kept.
 const KEPT_PAGES: usize = 256;
+/// Memory of what searches have found and not handed out, in bytes.
+const FOUND_BYTES: usize = 16 * 1024 * 1024;
 
-type Answer = Result<Arc<Page>, LogError>;
+type Answer = Result<Found, LogError>;
 
-/// Who waits for a sequence.
-pub(super) type Key = (u64, u64);
+/// Names a search that goes on.
+pub(super) type Id = u64;
 
 /// A part of the log that is to be read, in one life of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +49,14 @@ impl Read {
 
 /// What a client gets when it asks.
 pub(super) enum Asked {
-    Page(Arc<Page>),
-    Wait(Key, Receiver<Answer>),
+    Found(Found),
+    Wait(Id, Receiver<Answer>),
+}
+
+/// A search whose next page is not there.
+struct Waiting {
+    search: Search,
+    answer: Sender<Answer>,
 }
 
 pub(super) struct Scan {
@@ -62,10 +70,16 @@ pub(super) struct Scan {
     first: u64,
     /// Sequences that a page is expected to have: fewer where events are large.
     span: u64,
-    demands: BTreeMap<Key, Sender<Answer>>,
+    waiting: HashMap<Id, Waiting>,
+    /// The same, by where they go on.
+    places: BTreeSet<(u64, Id)>,
+    /// Memory of what they found.
+    found: usize,
     reading: Vec<Read>,
+    /// Pages that came, and whose searches are not all served.
+    serving: VecDeque<Arc<Page>>,
     kept: Kept,
-    next_id: u64,
+    next_id: Id,
 }
 
 impl Default for Scan {
@@ -76,8 +90,11 @@ impl Default for Scan {
             head: 0,
             first: 0,
             span: SPAN,
-            demands: BTreeMap::new(),
+            waiting: HashMap::new(),
+            places: BTreeSet::new(),
+            found: 0,
             reading: Vec::new(),
+            serving: VecDeque::new(),
             kept: Kept::default(),
             next_id: 0,
         }
@@ -89,25 +106,47 @@ impl Scan {
         self.generation
     }
 
-    /// Asks for the page with `sequence`, in a log that has everything up to `head`.
-    pub fn ask(&mut self, sequence: u64, head: u64) -> Asked {
-        self.head = self.head.max(head).max(sequence);
-        if sequence < self.first {
-            return Asked::Page(Arc::new(Page::trimmed(self.first)));
-        }
-        if let Some(page) = self.kept.get(sequence) {
-            return Asked::Page(page);
-        }
-        let key = (sequence, self.next_id);
+    /// Begins a search, and ends it where what is kept is enough. The log has everything that is searched.
+    pub fn ask(&mut self, mut search: Search) -> Asked {
+        self.head = self.head.max(search.upto());
+        let Some(place) = self.advance(&mut search) else {
+            return Asked::Found(search.end(self.first));
+        };
+        let id = self.next_id;
         self.next_id += 1;
-        let (sender, receiver) = channel();
-        self.demands.insert(key, sender);
-        Asked::Wait(key, receiver)
+        let (answer, receiver) = channel();
+        self.put(place, id, Waiting { search, answer });
+        Asked::Wait(id, receiver)
     }
 
-    /// Who asked does not wait any more.
-    pub fn withdraw(&mut self, key: Key) {
-        self.demands.remove(&key);
+    /// Goes along the pages that are kept; where a page is missed, or `None` when the client is to be answered.
+    fn advance(&mut self, search: &mut Search) -> Option<u64> {
+        loop {
+            let place = search.goes_on().filter(|place| *place >= self.first)?;
+            let Some(page) = self.kept.get(place) else { return Some(place) };
+            search.look(&page);
+        }
+    }
+
+    fn put(&mut self, place: u64, id: Id, waiting: Waiting) {
+        self.found += waiting.search.bytes();
+        self.places.insert((place, id));
+        self.waiting.insert(id, waiting);
+    }
+
+    fn take(&mut self, id: Id) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        self.found -= waiting.search.bytes();
+        if let Some(place) = waiting.search.goes_on() {
+            self.places.remove(&(place, id));
+        }
+        Some(waiting)
+    }
+
+    /// Ends a search early; what it has found, if it came on.
+    pub fn withdraw(&mut self, id: Id) -> Option<Found> {
+        let search = self.take(id)?.search;
+        search.has_come_on().then(|| search.end(self.first))
     }
 
     /// The next part to read, if one is due; [`finish`](Self::finish) must follow.
@@ -126,14 +165,15 @@ impl Scan {
         Some(read)
     }
 
-    /// The lowest demand at or above `place` that no read is about to serve.
+    /// The lowest place at or above `place` that is missed and no read is about to serve.
     fn wanted(&self, place: u64) -> Option<u64> {
         let mut place = place;
         loop {
-            let ((sequence, _), _) = self.demands.range((place, 0)..).next()?;
-            match self.reading.iter().find(|read| read.range().contains(sequence)) {
-                Some(read) => place = read.upto + 1,
-                None => return Some(*sequence),
+            let (missed, _) = self.places.range((place, 0)..).next()?;
+            let mut served = self.reading.iter().map(Read::range).chain(self.serving.iter().map(|page| page.range()));
+            match served.find(|range| range.contains(missed)) {
+                Some(range) => place = range.end() + 1,
+                None => return Some(*missed),
             }
         }
     }
@@ -153,13 +193,10 @@ impl Scan {
             return;
         }
         self.reading.retain(|other| *other != read);
-        match result {
-            Ok(page) => self.serve(read, Arc::new(page)),
-            Err(error) => self.answer(read.range(), &Err(error)),
-        }
-    }
-
-    fn serve(&mut self, read: Read, page: Arc<Page>) {
+        let page = match result {
+            Ok(page) => Arc::new(page),
+            Err(error) => return self.fail(read.range(), &error),
+        };
         let cut_short = page.upto < read.upto;
         self.span = if cut_short { page.span().max(1) } else { (self.span * 2).min(SPAN) };
         self.position = if cut_short { self.position.min(page.upto + 1) } else { self.position };
@@ -168,26 +205,72 @@ impl Scan {
         {
             self.first = first;
             self.kept.trim(first);
+            self.serving.push_back(Arc::new(Page::trimmed(first)));
         }
-        self.answer(page.from..=page.upto, &Ok(page.clone()));
-        if self.first > 0 {
-            self.answer(0..=self.first - 1, &Ok(Arc::new(Page::trimmed(self.first))));
-        }
-        self.kept.insert(page);
+        self.kept.insert(page.clone());
+        self.serving.push_back(page);
     }
 
-    fn answer(&mut self, range: RangeInclusive<u64>, answer: &Answer) {
-        let keys = (*range.start(), 0)..=(*range.end(), u64::MAX);
-        let keys: Vec<Key> = self.demands.range(keys).map(|(key, _)| *key).collect();
-        for waiting in keys.iter().filter_map(|key| self.demands.remove(key)) {
-            // Who left meanwhile needs no answer.
-            let _ = waiting.send(answer.clone());
+    /// Takes some searches, at most so many, through the pages that came. Whether there are more.
+    pub fn serve(&mut self, most: usize) -> bool {
+        let Some(page) = self.serving.front().cloned() else { return false };
+        let ids = self.ids(page.range(), most);
+        if ids.is_empty() {
+            self.serving.pop_front();
+        }
+        for id in ids {
+            let Some(mut waiting) = self.take(id) else { continue };
+            // It may be kept no longer.
+            if waiting.search.goes_on().is_some_and(|place| place >= self.first) {
+                waiting.search.look(&page);
+            }
+            match self.advance(&mut waiting.search) {
+                Some(place) => self.put(place, id, waiting),
+                None => self.answer(waiting),
+            }
+        }
+        if self.found > FOUND_BYTES {
+            self.hand_out();
+        }
+        !self.serving.is_empty()
+    }
+
+    /// Those that go on at a place in this range.
+    fn ids(&self, range: RangeInclusive<u64>, most: usize) -> Vec<Id> {
+        let places = self.places.range((*range.start(), 0)..=(*range.end(), Id::MAX));
+        places.take(most).map(|(_, id)| *id).collect()
+    }
+
+    /// Answers all who have found something: together they hold too much.
+    fn hand_out(&mut self) {
+        let found = self.waiting.iter().filter(|(_, waiting)| waiting.search.bytes() > 0);
+        let ids: Vec<Id> = found.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.take(id).into_iter().for_each(|waiting| self.answer(waiting));
+        }
+    }
+
+    fn answer(&self, waiting: Waiting) {
+        // Who left meanwhile needs no answer.
+        let _ = waiting.answer.send(Ok(waiting.search.end(self.first)));
+    }
+
+    /// Tells those who miss a part that it could not be read. Who found something before has that.
+    fn fail(&mut self, range: RangeInclusive<u64>, error: &LogError) {
+        for id in self.ids(range, usize::MAX) {
+            match self.take(id) {
+                Some(waiting) if waiting.search.has_come_on() => self.answer(waiting),
+                Some(waiting) => drop(waiting.answer.send(Err(error.clone()))),
+                None => {}
+            }
         }
     }
 
     /// Forgets everything: the log is another one. Who waits is told, and what is being read is void.
     pub fn forget(&mut self) {
-        self.answer(0..=u64::MAX, &Err(LogError::Remade));
+        for (_, waiting) in self.waiting.drain() {
+            let _ = waiting.answer.send(Err(LogError::Remade));
+        }
         let (generation, next_id) = (self.generation + 1, self.next_id);
         *self = Self { generation, next_id, ..Self::default() };
     }
