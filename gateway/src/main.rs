@@ -190,7 +190,12 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         status: status.clone(),
         pod: pod(),
     };
-    let mut nats = tokio::spawn(nats::run(parts, stop.clone()));
+    let mut nats = nats::start(parts, stop.clone()).context("the thread of NATS")?;
+    // Not there: what clients read of the past does not hold up what is live.
+    let scan = tokio::spawn({
+        let (log, stop) = (log.clone(), stop.clone());
+        async move { log.serve(stop).await }
+    });
     let admin_server =
         tokio::spawn(listener::serve(private, admin::router(admin), stop.clone(), connections.clone()));
     let server =
@@ -212,7 +217,7 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
     stop.cancel();
     connections.close();
     let ended = async {
-        let _ = tokio::join!(nats, keys, admin_server, server);
+        let _ = tokio::join!(nats, scan, keys, admin_server, server);
         connections.wait().await;
     };
     if timeout(LAST_CALL, ended).await.is_err() {

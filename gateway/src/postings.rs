@@ -62,7 +62,8 @@ impl Postings {
     ) -> impl Iterator<Item = u64> + 'a {
         // Where nothing is found, which is often, nothing is allocated.
         let found = subjects.into_iter().filter_map(|subject| {
-            let list = self.lists.get(subject).filter(|list| list.back().is_some_and(|last| *last > after))?;
+            let list =
+                self.lists.get(subject).filter(|list| list.back().is_some_and(|last| *last > after))?;
             Some(list.range(list.partition_point(|position| *position <= after)..).copied())
         });
         let mut lists: Vec<_> = found.collect();

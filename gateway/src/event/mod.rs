@@ -62,10 +62,12 @@ impl Message {
         };
         let event = headers.event.map(Into::into).or_else(|| headers.ce_type.map(cloud::event_type));
         let (retry, complete) = (headers.retry.map(Into::into), headers.complete.map(Into::into));
-        let listed = match &*subject {
-            subject if subject.ends_with(".users") => one(headers.users),
-            subject if subject.ends_with(".topics") => one(headers.topics),
-            _ => None,
+        let listed = if subject.ends_with(".users") {
+            one(headers.users)
+        } else if subject.ends_with(".topics") {
+            one(headers.topics)
+        } else {
+            None
         };
         let form = headers.content_type().map_or(Form::Verbatim, Form::of);
         let stored = headers.stored.filter(|_| source == Source::Annotated).and_then(micros);

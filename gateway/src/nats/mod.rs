@@ -16,7 +16,10 @@ pub mod status;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+use std::{io, thread};
 
+use tokio::runtime;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -45,14 +48,28 @@ pub struct Parts {
     pub pod: String,
 }
 
+/// Begins [`run`] on a thread of its own; what is returned tells when it has ended. An event goes there all
+/// the way from the one socket to the others: on threads that are shared, each event on its way would wake
+/// one more of them, which costs as much as the event itself. And what takes long elsewhere does not hold it up.
+///
+/// # Errors
+///
+/// When the system gives no thread, or no files for it.
+pub fn start(parts: Parts, cancel: CancellationToken) -> io::Result<oneshot::Receiver<()>> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ended, end) = oneshot::channel();
+    thread::Builder::new().name("nats".into()).spawn(move || {
+        runtime.block_on(run(parts, cancel));
+        // The connection ends with its runtime.
+        drop(runtime);
+        let _ = ended.send(());
+    })?;
+    Ok(end)
+}
+
 /// Connects, and then feeds the hub, hears back ends and sends dead letters until it is cancelled. A
 /// missing secret is waited for: the pod says which one, and heals when it appears.
-pub async fn run(parts: Parts, cancel: CancellationToken) {
-    // A task of its own: what clients read of the past does not hold up what is live.
-    let scan = tokio::spawn({
-        let (log, cancel) = (parts.log.clone(), cancel.clone());
-        async move { log.serve(cancel).await }
-    });
+async fn run(parts: Parts, cancel: CancellationToken) {
     let run = async {
         let Parts { config, hub, log, dead, metrics, status, .. } = parts.clone();
         let (keeper, link) = Keeper::begin(config.clone(), status.clone(), metrics).await;
@@ -76,8 +93,6 @@ pub async fn run(parts: Parts, cancel: CancellationToken) {
         () = cancel.cancelled() => {}
         () = run => {}
     }
-    // Cancelled by the same token.
-    let _ = scan.await;
 }
 
 /// Milliseconds since 1970.

@@ -68,7 +68,7 @@ impl Status {
         }
     }
 
-    /// Takes the present span of the log, from its first message to now.
+    /// Takes how long the log holds a message.
     pub fn set_span(&self, span: Duration) {
         let interval = (span / 4).clamp(Duration::from_secs(1), MAX_CURSOR_INTERVAL);
         let ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);

@@ -316,7 +316,12 @@ impl Feed {
         self.status.set_last_sequence(last, asked);
         if info.state.messages > 0 {
             let since = SystemTime::from(info.state.first_timestamp);
-            self.status.set_span(SystemTime::now().duration_since(since).unwrap_or_default());
+            let kept = SystemTime::now().duration_since(since).unwrap_or_default();
+            // One that is young will hold longer than it has been there.
+            let room = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX) / info.state.bytes.max(1);
+            let will = kept.saturating_mul(u32::try_from(room).unwrap_or(u32::MAX).max(1));
+            let age = Some(info.config.max_age).filter(|age| !age.is_zero());
+            self.status.set_span(age.map_or(will, |age| will.min(age)));
         }
     }
 

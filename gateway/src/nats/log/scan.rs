@@ -170,7 +170,8 @@ impl Scan {
         let mut place = place;
         loop {
             let (missed, _) = self.places.range((place, 0)..).next()?;
-            let mut served = self.reading.iter().map(Read::range).chain(self.serving.iter().map(|page| page.range()));
+            let mut served =
+                self.reading.iter().map(Read::range).chain(self.serving.iter().map(|page| page.range()));
             match served.find(|range| range.contains(missed)) {
                 Some(range) => place = range.end() + 1,
                 None => return Some(*missed),
