@@ -20,7 +20,7 @@ pub use crate::nats::Nats;
 use crate::secrets;
 
 /// A server has this long to begin.
-pub(crate) const START: Duration = Duration::from_secs(20);
+pub(crate) const START: Duration = Duration::from_mins(1);
 /// Below the ports that the kernel gives to outgoing connections: one of those could take the port of
 /// a server that is killed for a moment.
 const PORTS: Range<u16> = 10_000..32_000;
