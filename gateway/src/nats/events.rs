@@ -20,6 +20,8 @@ use crate::telemetry::metrics::Metrics;
 /// Tells the state of the connection, as long as its client is the present one.
 pub struct Teller {
     causes: Causes,
+    /// `<prefix>`
+    prefix: String,
     states: Arc<watch::Sender<LinkState>>,
     metrics: Arc<Metrics>,
     present: Arc<AtomicU64>,
@@ -39,7 +41,8 @@ impl Teller {
         this: u64,
     ) -> Self {
         let (overflows, server_errors) = (Seldom::default(), Seldom::default());
-        Self { causes: Causes::new(nats), states, metrics, present, this, overflows, server_errors }
+        let (causes, prefix) = (Causes::new(nats), nats.subject_prefix.clone());
+        Self { causes, prefix, states, metrics, present, this, overflows, server_errors }
     }
 
     fn counts(&self) -> bool {
@@ -88,10 +91,11 @@ impl Teller {
             }
             Event::LameDuckMode => info!("The NATS server is about to stop."),
             Event::ServerError(error) => {
-                states.send_modify(|state| state.error = Some(error.to_string()));
+                let error = without_ids(&self.prefix, &error.to_string());
                 if let Some(others) = self.server_errors.turn() {
-                    warn!(%error, others, "The NATS server reports an error.");
+                    warn!(error, others, "The NATS server reports an error.");
                 }
+                states.send_modify(|state| state.error = Some(error));
             }
             Event::ClientError(error) => {
                 let text = error.to_string();
@@ -109,6 +113,18 @@ impl Teller {
             }
             Event::Draining => {}
         }
+    }
+}
+
+/// What a server says, without what stands below the tenant in a subject that it quotes: an id of a user.
+fn without_ids(prefix: &str, text: &str) -> String {
+    let quoted = format!("\"{prefix}.");
+    let Some((before, rest)) = text.split_once(&quoted) else { return text.to_owned() };
+    let (subject, after) = rest.split_once('"').unwrap_or((rest, ""));
+    match subject.split_once('.') {
+        // The marks of the gateways are nobody's.
+        Some((tenant, _)) if !tenant.starts_with('_') => format!("{before}{quoted}{tenant}.…\"{after}"),
+        _ => text.to_owned(),
     }
 }
 
@@ -186,6 +202,16 @@ mod tests {
             assert_eq!(unset.explain(error), format!("{field}: not set: {error}"));
         }
         assert_eq!(set.explain("IO error: Connection refused"), "IO error: Connection refused");
+    }
+
+    #[test]
+    fn an_error_tells_no_user() {
+        let violation = |subject| format!("permissions violation for publish to \"{subject}\" of x");
+        let told = |subject| without_ids("sse", &violation(subject));
+        assert_eq!(told("sse.acme.user.alice"), violation("sse.acme.…"));
+        for other in ["sse._sys.pod", "sse.acme", "$JS.API.INFO", "ssex.acme.user.alice"] {
+            assert_eq!(told(other), violation(other));
+        }
     }
 
     #[test]
