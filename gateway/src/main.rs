@@ -14,6 +14,7 @@ use sse_gateway::config::{Config, GatewayName};
 use sse_gateway::connection;
 use sse_gateway::connection::limits::Limits;
 use sse_gateway::event::Rules;
+use sse_gateway::http::events::Posts;
 use sse_gateway::http::topics::Topics;
 use sse_gateway::http::{self, Gateway, listener};
 use sse_gateway::hub::Hub;
@@ -21,6 +22,7 @@ use sse_gateway::logs;
 use sse_gateway::nats;
 use sse_gateway::nats::dead::DeadLetters;
 use sse_gateway::nats::log::Log;
+use sse_gateway::nats::publish::Publisher;
 use sse_gateway::nats::status::Status;
 use sse_gateway::subject::Token;
 use sse_gateway::telemetry::Telemetry;
@@ -171,10 +173,12 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         let (admin, limit) = (Arc::downgrade(&admin), limits.per_pod());
         move || admin.upgrade().map_or_else(Present::default, |admin| admin.present(limit))
     });
+    let publisher = Arc::new(Publisher::default());
     let gateway = Arc::new(Gateway {
         verifier,
         limits: limits.clone(),
         topics: Topics::new(&config.spec),
+        posts: Posts::new(publisher.clone(), context.hub.rules().max_payload),
         context: context.clone(),
         streams: streams.clone(),
         config: config.clone(),
@@ -186,6 +190,7 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         hub: hub.clone(),
         log: log.clone(),
         dead,
+        publisher,
         metrics,
         status: status.clone(),
         pod: pod(),

@@ -21,6 +21,7 @@ mod metrics;
 mod outage;
 mod ownership;
 mod permissions;
+mod publish;
 mod replay;
 mod security;
 mod stream;

@@ -17,7 +17,8 @@ async fn the_documented_permissions_are_enough_and_no_more_than_that() -> Result
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/sse-gateway/README.md");
     let accounts = Accounts::documented(&readme)?;
     let nats = Nats::start_with(&accounts.server).await?;
-    let patch = json!({"nats": {"credentialsSecretRef": {"name": "creds", "key": "nats.creds"}}});
+    let patch = json!({"nats": {"credentialsSecretRef": {"name": "creds", "key": "nats.creds"}},
+        "publish": {"enabled": true}});
     let mut gateway = Gateway::start_unready(&nats, "default/live", patch)?;
     gateway.write_secret("creds", "nats.creds", &accounts.credentials("gateway")?)?;
     gateway.ready().await?;
@@ -27,6 +28,10 @@ async fn the_documented_permissions_are_enough_and_no_more_than_that() -> Result
     let mut stream = client.open("").await?;
     publisher.publish("sse.acme.user.alice", "hello").await?;
     stream.until("hello").await?;
+    let service = client.with_claims("acme", "shop-service", json!({"publish": ["user.*"]}));
+    let posted = service.post("user.alice", &[], "over HTTP").await?;
+    ensure!(posted.status == 202, "{posted:?}");
+    stream.until("over HTTP").await?;
     publisher.client.publish("sse-ctl.acme.user.alice", json!({"op": "ping"}).to_string().into()).await?;
     stream.until_raw(":heartbeat\n\n", Duration::from_secs(5)).await?;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -135,12 +135,44 @@ impl Client {
     ///
     /// When the gateway does not answer in time.
     pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
-        let (response, connection) = send(&self.gateway, method, path, headers).await?;
+        self.request_with(method, path, headers, "").await
+    }
+
+    /// The same, with a body.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway does not answer in time.
+    pub async fn request_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Answer> {
+        let (response, connection) = send(&self.gateway, method, path, headers, body.into()).await?;
         let (head, body) = response.into_parts();
         let body = timeout(DEADLINE, body.collect()).await??.to_bytes();
         connection.abort();
         let body = String::from_utf8_lossy(&body).into_owned();
         Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    /// Publishes to a subject below the tenant, over HTTP.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway does not answer in time.
+    pub async fn post(
+        &self,
+        subject: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Answer> {
+        let authorization = format!("Bearer {}", self.jwt);
+        let mut all = vec![("authorization", authorization.as_str()), ("sse-subject", subject)];
+        all.extend_from_slice(headers);
+        self.request_with(Method::POST, &format!("{}/events", self.base), &all, body).await
     }
 
     /// The answer of the token endpoint.
@@ -229,7 +261,7 @@ impl Client {
     ///
     /// When the stream is not opened.
     pub async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Stream> {
-        let (response, connection) = send(&self.gateway, Method::GET, path, headers).await?;
+        let (response, connection) = send(&self.gateway, Method::GET, path, headers, Bytes::new()).await?;
         let (head, body) = response.into_parts();
         if head.status != 200 {
             let body = timeout(DEADLINE, body.collect()).await??.to_bytes();
@@ -270,6 +302,7 @@ async fn send(
     method: Method,
     path: &str,
     headers: &[(&str, &str)],
+    body: Bytes,
 ) -> Result<(Response<Incoming>, JoinHandle<()>)> {
     let exchange = async {
         let socket = gateway.connect().await?;
@@ -282,7 +315,7 @@ async fn send(
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+        let response = sender.send_request(request.body(Full::new(body))?).await?;
         anyhow::Ok((response, connection))
     };
     timeout(DEADLINE, exchange).await.context("the gateway did not answer in time")?

@@ -88,6 +88,7 @@ impl Verifier {
             tenant: auth.tenant_claim.clone(),
             default_tenant: auth.default_tenant.clone(),
             topics: auth.topics_claim.clone(),
+            publish: auth.publish_claim.clone(),
             tags: auth.tag_claims.clone(),
         };
         Self { issuers: auth.issuers.iter().enumerate().filter_map(issuer).collect(), claims }

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::subject::{Pattern, Token};
+use crate::subject::{Grant, Pattern, Token};
 
-/// Most patterns of topics that one credential grants.
+/// Most patterns of a kind that one credential grants.
 const MAX_GRANTS: usize = 256;
 /// Longest tag from a claim, in characters.
 const MAX_TAG: usize = 256;
@@ -24,6 +24,8 @@ pub struct Identity {
     pub user: Token,
     /// Topics that it may subscribe to.
     pub topics: Vec<Pattern>,
+    /// Subjects below the tenant that it may publish to.
+    pub publish: Vec<Grant>,
     /// What the credential says of the connection beyond that, for `/status` and spans.
     pub tags: BTreeMap<String, String>,
     /// When the credential expires, in seconds since 1970.
@@ -39,6 +41,8 @@ pub struct Claims {
     pub default_tenant: String,
     /// Lists patterns of topics.
     pub topics: String,
+    /// Lists patterns of subjects below the tenant.
+    pub publish: String,
     pub tags: Vec<String>,
 }
 
@@ -99,13 +103,15 @@ impl Claims {
         let user = Token::encode(&user).map_err(|_| Unauthorized::BadUser)?;
         let tag = |name: &String| Some((name.clone(), text(claims, name)?.chars().take(MAX_TAG).collect()));
         let tags = self.tags.iter().filter_map(tag).collect();
-        Ok(Identity { tenant, user, topics: grants(claims, &self.topics), tags, expires })
+        let topics = grants(claims, &self.topics, |text| Pattern::parse(text).ok());
+        let publish = grants(claims, &self.publish, Grant::parse);
+        Ok(Identity { tenant, user, topics, publish, tags, expires })
     }
 }
 
 /// The patterns that a claim lists: an array, or one text with blanks or commas between them. What is no
 /// pattern grants nothing.
-fn grants(claims: &Map<String, Value>, name: &str) -> Vec<Pattern> {
+fn grants<P>(claims: &Map<String, Value>, name: &str, parse: impl Fn(&str) -> Option<P>) -> Vec<P> {
     let texts: Vec<&str> = match claims.get(name) {
         Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
         Some(Value::String(text)) => {
@@ -113,7 +119,7 @@ fn grants(claims: &Map<String, Value>, name: &str) -> Vec<Pattern> {
         }
         _ => Vec::new(),
     };
-    texts.into_iter().filter_map(|text| Pattern::parse(text).ok()).take(MAX_GRANTS).collect()
+    texts.into_iter().filter_map(parse).take(MAX_GRANTS).collect()
 }
 
 /// A claim as text, if it is there and not empty. Numbers are ids too.
@@ -137,6 +143,7 @@ mod tests {
             tenant: "tenant".into(),
             default_tenant: default_tenant.into(),
             topics: "topics".into(),
+            publish: "publish".into(),
             tags: Vec::new(),
         };
         let claims = claims.as_object().expect("an object").clone();
@@ -164,7 +171,8 @@ mod tests {
     fn topics_are_granted_by_a_list_or_a_text() {
         let granted = |claim: Value| {
             let claims = json!({"topics": claim});
-            let grants = grants(claims.as_object().expect("an object"), "topics");
+            let claims = claims.as_object().expect("an object");
+            let grants = grants(claims, "topics", |text| Pattern::parse(text).ok());
             grants.iter().map(Pattern::to_string).collect::<Vec<_>>()
         };
         assert_eq!(granted(json!(["Orders.*", "news", 7, "a..b"])), ["orders.*", "news"]);

@@ -105,6 +105,7 @@ mod tests {
             tenant: token("t"),
             user: token(user),
             topics: Vec::new(),
+            publish: Vec::new(),
             tags: std::collections::BTreeMap::new(),
             expires: 0,
         }

@@ -209,6 +209,12 @@ pub struct Checked<'a> {
 }
 
 impl Checked<'_> {
+    /// Whether the stream ends after it.
+    #[must_use]
+    pub const fn completes(&self) -> bool {
+        self.parts.complete
+    }
+
     /// Makes the frame.
     #[must_use]
     pub fn delivery(&self, epoch: Epoch) -> Delivery {

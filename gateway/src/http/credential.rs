@@ -3,7 +3,8 @@
 //!
 //! At the stream endpoint the token of the query counts before `Authorization`, and that before the
 //! cookie; what a mode does not accept is passed over, except for a token in the query, which is
-//! meant for nobody else. At the token endpoint only `Authorization` counts.
+//! meant for nobody else. At the token endpoint only `Authorization` counts, and at that for events it
+//! counts before the cookie, whatever the modes say of streams.
 //!
 //! A browser adds a cookie to every request, also to those that a foreign page makes. So a request by
 //! cookie must come from a page of this host or of an exact `cors.allowedOrigins` entry. Browsers say
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
@@ -41,6 +43,21 @@ impl Gateway {
         let jwt = authorization(headers)?.ok_or(Unauthorized::NoCredential)?;
         let identity = self.verifier.verify(jwt).await?;
         check_tenant(&identity, headers)?;
+        Ok(identity)
+    }
+
+    /// Verifies the credential of a request to publish.
+    pub(super) async fn publisher(&self, head: &Parts) -> Result<Identity, Problem> {
+        let auth = &self.config.spec.auth;
+        if authorization(&head.headers)?.is_some() || !self.accepts(Mode::Cookie) {
+            return self.bearer(&head.headers).await;
+        }
+        let jwt = cookie(&head.headers, &auth.cookie.name)?.ok_or(Unauthorized::NoCredential)?;
+        if !is_own_page(&head.headers, &head.uri, &self.config.spec.cors.allowed_origins) {
+            return Err(foreign_page());
+        }
+        let identity = self.verifier.verify(jwt).await?;
+        check_tenant(&identity, &head.headers)?;
         Ok(identity)
     }
 
@@ -121,9 +138,8 @@ pub(super) async fn by_cookie(State(gateway): State<Arc<Gateway>>, request: Requ
     if !gateway.is_by_cookie(&request) {
         return next.run(request).await;
     }
-    if !is_own_page(&request, &gateway.config.spec.cors.allowed_origins) {
-        let detail = "A page of this origin may not connect by cookie.";
-        return Problem::new(StatusCode::FORBIDDEN, detail).into_response();
+    if !is_own_page(request.headers(), request.uri(), &gateway.config.spec.cors.allowed_origins) {
+        return foreign_page().into_response();
     }
     let version = request.version();
     let response = next.run(request).await;
@@ -132,6 +148,10 @@ pub(super) async fn by_cookie(State(gateway): State<Arc<Gateway>>, request: Requ
     }
     let outcome = Outcome::in_response(&response);
     (Extension(outcome), come_back(version)).into_response()
+}
+
+fn foreign_page() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "A page of this origin may not use the cookie.")
 }
 
 /// An event stream that only says when to come back.
@@ -191,34 +211,33 @@ fn check_tenant(identity: &Identity, headers: &HeaderMap) -> Result<(), Problem>
 }
 
 /// Whether the page that made the request is of this host, or of an allowed origin.
-fn is_own_page(request: &Request, allowed: &[String]) -> bool {
-    let headers = request.headers();
+fn is_own_page(headers: &HeaderMap, uri: &Uri, allowed: &[String]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
         // The user's own tab, or a page that the browser does not call foreign.
         (None, _) => headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none"),
-        (Some(origin), None) => origin
-            .to_str()
-            .is_ok_and(|origin| allowed.iter().any(|one| one == origin) || is_own_origin(origin, request)),
+        (Some(origin), None) => origin.to_str().is_ok_and(|origin| {
+            allowed.iter().any(|one| one == origin) || is_own_origin(origin, headers, uri)
+        }),
         (Some(_), Some(_)) => false,
     }
 }
 
 /// Whether an origin is that of the request, whose scheme a proxy in front may have changed.
-fn is_own_origin(origin: &str, request: &Request) -> bool {
+fn is_own_origin(origin: &str, headers: &HeaderMap, uri: &Uri) -> bool {
     let Ok(origin) = origin.parse::<Uri>() else { return false };
     let default = match origin.scheme_str() {
         Some("https") => 443,
         Some("http") => 80,
         _ => return false,
     };
-    let host = |request: &Request| -> Option<Authority> {
-        let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = || -> Option<Authority> {
+        let mut hosts = headers.get_all(header::HOST).iter();
         let host = hosts.next()?.to_str().ok()?.parse().ok();
         host.filter(|_| hosts.next().is_none())
     };
     // HTTP/2 has the host as `:authority`.
-    let own = request.uri().authority().cloned().or_else(|| host(request));
+    let own = uri.authority().cloned().or_else(host);
     own.zip(origin.authority()).is_some_and(|(own, origin)| {
         let port = |authority: &Authority| authority.port_u16().unwrap_or(default);
         own.host().eq_ignore_ascii_case(origin.host()) && port(&own) == port(origin)
@@ -237,6 +256,10 @@ mod tests {
             request = request.header(*name, *value);
         }
         request.body(Body::empty()).expect("a request")
+    }
+
+    fn is_own_page(request: &Request, allowed: &[String]) -> bool {
+        super::is_own_page(request.headers(), request.uri(), allowed)
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The public port: routes, and what all handlers share.
 
 mod credential;
+pub mod events;
 pub mod listener;
 mod outcome;
+mod posted;
 pub mod problem;
 mod socket;
 mod stream;
@@ -23,6 +25,7 @@ use crate::config::Config;
 use crate::connection;
 use crate::connection::limits::Limits;
 use crate::token::Tokens;
+use events::Posts;
 use problem::Problem;
 use topics::Topics;
 
@@ -32,6 +35,7 @@ pub struct Gateway {
     pub verifier: Arc<Verifier>,
     pub limits: Arc<Limits>,
     pub topics: Topics,
+    pub posts: Posts,
     pub context: Arc<connection::Context>,
     /// Owns the open streams.
     pub streams: TaskTracker,
@@ -47,6 +51,10 @@ impl Gateway {
         if self.context.drain.is_cancelled() {
             return Err(Problem::unavailable("This pod is about to end."));
         }
+        self.check_connected()
+    }
+
+    fn check_connected(&self) -> Result<(), Problem> {
         if !self.context.status.is_connected() {
             return Err(Problem::unavailable("NATS can not be reached at the moment."));
         }
@@ -62,11 +70,20 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .fallback(async || not_allowed("GET"))
         .layer(from_fn_with_state(gateway.clone(), credential::by_cookie))
         .layer(from_fn_with_state(gateway.clone(), outcome::handshake));
-    Router::new()
+    let mut router = Router::new();
+    if gateway.config.spec.publish.enabled {
+        let events = post(events::post).fallback(async || not_allowed("POST"));
+        router = router.route(&format!("{base}/events"), events);
+    }
+    router
         .route(&format!("{base}/token"), post(token::mint).fallback(async || not_allowed("POST")))
         .route(&format!("{base}/stream"), stream)
         .fallback(any(not_found))
         .with_state(gateway)
+}
+
+fn bad_request(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 
 async fn not_found() -> Problem {

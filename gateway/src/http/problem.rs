@@ -9,6 +9,8 @@ use super::outcome::Outcome;
 use crate::auth::Unauthorized;
 use crate::auth::jwt::VerifyError;
 use crate::connection::limits::Full;
+use crate::event::Refusal;
+use crate::nats::publish::PublishError;
 use crate::token::TokenError;
 
 /// An error answer. The detail holds nothing of a credential.
@@ -31,6 +33,11 @@ impl Problem {
     pub fn unavailable(detail: impl Into<String>) -> Self {
         let retry_after = Some(rand::random_range(1..=5));
         Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// Whether it is not about who asks, and passes.
@@ -85,6 +92,28 @@ impl From<TokenError> for Problem {
         match error {
             TokenError::Unauthorized(error) => error.into(),
             TokenError::Unavailable => Self::unavailable("NATS did not answer in time."),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal {
+            Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, format!("The event is refused: {refusal}."))
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::TooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            PublishError::Ttl => Self::new(StatusCode::BAD_REQUEST, error.to_string()),
+            PublishError::Away | PublishError::Late | PublishError::Refused => {
+                Self::unavailable(error.to_string())
+            }
         }
     }
 }

@@ -97,6 +97,12 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What makes a message an event.
+    #[must_use]
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// Sequence up to which each event was handed to all its listeners.
     #[must_use]
     pub fn head(&self) -> u64 {

@@ -2,7 +2,8 @@
 //!
 //! [`link`] keeps the connection, [`events`] tells how it is, [`provision`] makes the stream and the token bucket,
 //! [`feed`] turns the republished messages into a contiguous sequence, [`log`] reads what the feed or a client missed,
-//! [`control`] hears what back ends ask of connections, [`dead`] publishes what was refused.
+//! [`control`] hears what back ends ask of connections, [`publish`] stores what came over HTTP, [`dead`] publishes
+//! what was refused.
 
 pub mod control;
 pub mod dead;
@@ -12,6 +13,7 @@ pub mod link;
 pub mod live;
 pub mod log;
 pub mod provision;
+pub mod publish;
 pub mod status;
 
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use link::Keeper;
 pub use link::{Link, LinkState};
 use live::Live;
 use log::Log;
+use publish::Publisher;
 use status::Status;
 
 /// What the connection serves.
@@ -42,6 +45,7 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     pub log: Arc<Log>,
     pub dead: Arc<DeadLetters>,
+    pub publisher: Arc<Publisher>,
     pub metrics: Arc<Metrics>,
     pub status: Arc<Status>,
     /// Token of the subject that this pod's seams have.
@@ -71,9 +75,10 @@ pub fn start(parts: Parts, cancel: CancellationToken) -> io::Result<oneshot::Rec
 /// missing secret is waited for: the pod says which one, and heals when it appears.
 async fn run(parts: Parts, cancel: CancellationToken) {
     let run = async {
-        let Parts { config, hub, log, dead, metrics, status, .. } = parts.clone();
+        let Parts { config, hub, log, dead, publisher, metrics, status, .. } = parts.clone();
         let (keeper, link) = Keeper::begin(config.clone(), status.clone(), metrics).await;
         log.attach(link.clone());
+        publisher.attach(link.clone());
         let prefix = &config.spec.nats.subject_prefix;
         let others = async {
             tokio::join!(keeper.run(), control::run(&link, prefix, &hub), dead.run(&link));

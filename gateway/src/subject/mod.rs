@@ -1,9 +1,11 @@
 //! Subjects: who an event is for. Two spellings of one receiver would let live delivery and replay
 //! disagree, so only the canonical one counts.
 
+pub mod grant;
 pub mod token;
 pub mod topic;
 
+pub use grant::Grant;
 pub use token::{MAX_TOKEN, Token, TokenError};
 pub use topic::{Pattern, TopicError};
 

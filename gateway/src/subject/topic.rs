@@ -63,6 +63,21 @@ fn is_lower(level: &str) -> bool {
     token::decode(level).is_some_and(|plain| !plain.contains('.') && plain.to_lowercase() == plain)
 }
 
+/// Whether something in levels, in its canonical spelling, fits a pattern.
+pub(super) fn fits(pattern: &str, text: &str) -> bool {
+    let mut levels = text.split('.');
+    for wanted in pattern.split('.') {
+        let Some(level) = levels.next() else { return false };
+        match wanted {
+            ">" => return true,
+            "*" => {}
+            wanted if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
 /// One topic, or all that fit a pattern. Held in the canonical spelling.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern(Arc<str>);
@@ -118,17 +133,7 @@ impl Pattern {
     /// Whether a topic, in its canonical spelling, fits.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
-        let mut levels = topic.split('.');
-        for wanted in self.levels() {
-            let Some(level) = levels.next() else { return false };
-            match wanted {
-                ">" => return true,
-                "*" => {}
-                wanted if wanted == level => {}
-                _ => return false,
-            }
-        }
-        levels.next().is_none()
+        fits(&self.0, topic)
     }
 
     /// Whether every topic that fits `other` fits this one too: the right to subscribe.

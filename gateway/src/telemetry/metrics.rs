@@ -72,6 +72,7 @@ pub struct Metrics {
     /// By [`Outcome`](crate::http::Outcome).
     pub connects: Labelled,
     pub tokens: Labelled,
+    pub publishes: Labelled,
     pub dropped: Labelled,
     pub resets: Labelled,
     pub delivered: Counter,
@@ -142,6 +143,7 @@ impl Metrics {
         Self {
             connects: labelled(r, "connects", "Answers to handshakes", "result", &CONNECTS),
             tokens: labelled(r, "tokens", "Tokens minted and presented", "result", &TOKENS),
+            publishes: labelled(r, "publishes", "Events that came over HTTP", "result", &PUBLISHES),
             dropped: labelled(r, "events_dropped", "Events that were not delivered", "reason", &DROPS),
             resets: labelled(
                 r,
@@ -230,6 +232,8 @@ const CONNECTS: [&str; 9] = [
 ];
 /// What became of a token.
 const TOKENS: [&str; 4] = ["minted", "redeemed", "refused", "unavailable"];
+/// What became of an event that came over HTTP.
+const PUBLISHES: [&str; 6] = ["accepted", "duplicate", "refused", "unauthorized", "forbidden", "unavailable"];
 /// Why an event was not delivered.
 const DROPS: [&str; 2] = ["overflow", "refused"];
 

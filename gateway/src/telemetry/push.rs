@@ -55,9 +55,10 @@ pub(super) fn start(
 }
 
 fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
-    let labelled: [Named<Metrics, Labelled>; 4] = [
+    let labelled: [Named<Metrics, Labelled>; 5] = [
         ("sse.server.connects", |m| &m.connects),
         ("sse.server.tokens", |m| &m.tokens),
+        ("sse.server.publishes", |m| &m.publishes),
         ("sse.server.events_dropped", |m| &m.dropped),
         ("sse.server.resets", |m| &m.resets),
     ];

@@ -107,7 +107,8 @@ impl Record {
         let tenant = SubjectToken::encode(&self.tenant).map_err(|_| Unauthorized::Token)?;
         let user = SubjectToken::encode(&self.user).map_err(|_| Unauthorized::Token)?;
         let Self { topics, tags, expires, .. } = self;
-        Ok(Identity { tenant, user, topics, tags, expires })
+        // A token opens a stream, and does nothing else.
+        Ok(Identity { tenant, user, topics, publish: Vec::new(), tags, expires })
     }
 }
 

@@ -96,7 +96,7 @@ impl Feed {
     /// A feed that nothing has come through yet.
     #[must_use]
     pub fn new(link: Link, parts: &Parts) -> Self {
-        let Parts { config, hub, log, dead, metrics, status, pod } = parts.clone();
+        let Parts { config, hub, log, dead, metrics, status, pod, .. } = parts.clone();
         let jetstream = async_nats::jetstream::new(link.client());
         Self {
             link,
