@@ -172,7 +172,6 @@ pub fn not_served(spec: &SseGatewaySpec) -> Vec<FieldError> {
         }
     };
     add(spec.replay.history.is_some(), "replay.history", "leave it out");
-    add(!spec.cors.allowed_origins.is_empty(), "cors.allowedOrigins", "serve the page from the same origin");
     add(!spec.tls.secret_name.is_empty(), "tls.secretName", "end TLS in front of the gateway");
     add(spec.console.enabled, "console.enabled", "leave it false");
     found

@@ -6,6 +6,7 @@ mod auth;
 mod behind;
 mod control;
 mod cookie;
+mod cors;
 mod dashboards;
 mod dead;
 mod delivery;

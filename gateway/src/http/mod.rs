@@ -1,5 +1,6 @@
 //! The public port: routes, and what all handlers share.
 
+mod cors;
 mod credential;
 pub mod events;
 pub mod listener;
@@ -75,11 +76,14 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         let events = post(events::post).fallback(async || not_allowed("POST"));
         router = router.route(&format!("{base}/events"), events);
     }
-    router
+    router = router
         .route(&format!("{base}/token"), post(token::mint).fallback(async || not_allowed("POST")))
         .route(&format!("{base}/stream"), stream)
-        .fallback(any(not_found))
-        .with_state(gateway)
+        .fallback(any(not_found));
+    if !gateway.config.spec.cors.allowed_origins.is_empty() {
+        router = router.layer(from_fn_with_state(gateway.clone(), cors::cross_origin));
+    }
+    router.with_state(gateway)
 }
 
 fn bad_request(detail: impl Into<String>) -> Problem {
