@@ -207,12 +207,16 @@ pub struct PlatformBroadcast {
     pub enabled: bool,
 }
 
+/// A name in ASCII or an IPv6 address, with or without a port. No `*`: it would never match.
+const ORIGIN: &str = r"^https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$";
+
 /// Cross-origin requests.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Cors {
-    /// Exact origins that may connect, with credentials: `https://app.example.com`.
-    #[schemars(length(max = 64), inner(length(min = 1, max = 512), regex(pattern = r"^https?://[^/\s]+$")))]
+    /// Exact origins that may connect, with credentials, as browsers send them: `https://app.example.com`, in
+    /// lower case and without a default port.
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512), regex(pattern = ORIGIN)))]
     pub allowed_origins: Vec<String>,
 }
 

@@ -193,9 +193,11 @@ impl SseGatewaySpec {
         let origins = &self.cors.allowed_origins;
         f.entries("cors.allowedOrigins", origins, 64, 512);
         for (i, origin) in origins.iter().enumerate() {
-            let ok = web(origin).is_some_and(|host| !host.contains('/'));
-            let field = format!("cors.allowedOrigins[{i}]");
-            f.require(ok, &field, "must be https://host or http://host, without a path");
+            f.require(
+                is_origin(origin),
+                &format!("cors.allowedOrigins[{i}]"),
+                "must be an origin as browsers send it: https://host or http://host:8080, in lower case, without '*', a path or a default port",
+            );
         }
     }
 
@@ -296,4 +298,11 @@ fn check_issuer(f: &mut Findings, path: &str, issuer: &Issuer) {
         &format!("{path}.algorithms"),
         "HS* algorithms need keySecretRef: a key set is public",
     );
+}
+
+/// Whether it can be what a browser sends as `Origin`: it is compared as it stands, and else never matches.
+fn is_origin(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-:[]".contains(&b);
+    let default = if text.starts_with("https:") { ":443" } else { ":80" };
+    web(text).is_some_and(|authority| authority.bytes().all(plain) && !authority.ends_with(default))
 }

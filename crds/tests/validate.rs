@@ -76,6 +76,35 @@ fn a_symmetric_algorithm_never_meets_a_public_key() {
 }
 
 #[test]
+fn an_origin_is_what_browsers_send() {
+    let findings = |origin: &str| spec(json!({"cors": {"allowedOrigins": [origin]}})).validate();
+    for good in [
+        "https://app.example.com",
+        "http://localhost:5173",
+        "https://my_app-1.x:8443",
+        "http://[::1]:8080",
+        "http://[::1]",
+    ] {
+        assert_eq!(findings(good), [], "{good}");
+    }
+    for bad in [
+        "*",
+        "null",
+        "https://*.example.com",
+        "https://App.example.com",
+        "https://app.example.com/",
+        "https://app.example.com:443",
+        "http://localhost:80",
+        "https://a@b",
+        "https://",
+        "app.example.com",
+        "https://größer.example",
+    ] {
+        assert_eq!(findings(bad)[0].field, "cors.allowedOrigins[0]", "{bad}");
+    }
+}
+
+#[test]
 fn an_address_of_keys_and_a_cookie_have_names_that_can_be_used() {
     let issuer = |uri: &str| json!({"auth": {"issuers": [{"issuer": "i", "jwksUri": uri}]}});
     assert_eq!(spec(issuer("https://id.example.com/jwks.json")).validate(), []);

@@ -1,12 +1,17 @@
 //! Pages of other origins: those that are named may ask, and read every answer; others are told nothing.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 use hyper::http::HeaderName;
-use hyper::{HeaderMap, Method};
+use hyper::{HeaderMap, Method, Request};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use sse_tests::client::{Answer, Client};
-use sse_tests::jwt::jwt;
+use sse_tests::jwt::{jwt, jwt_with};
 use sse_tests::process::{Gateway, Nats};
+use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 const APP: &str = "https://app.example.com";
 const STREAM: &str = "/api/v1/sse/stream";
@@ -151,6 +156,34 @@ async fn a_page_that_is_named_reads_streams_and_errors_alike() -> Result<()> {
         if status == 405 {
             assert!(answer.headers.contains_key("allow"), "{path}");
         }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn over_http2_it_is_the_same() -> Result<()> {
+    let nats = Nats::start().await?;
+    let gateway = gateway(&nats).await?;
+    let socket = TokioIo::new(TcpStream::connect(gateway.address).await?);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), socket).await?;
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let bearer = format!("Bearer {}", jwt_with("acme", "alice", json!({"publish": "user.alice"})));
+    let request = |method: Method, path: &str| {
+        let request = Request::builder().method(method).uri(format!("http://gateway{path}"));
+        request.header("origin", APP).header("authorization", &bearer).header("sse-subject", "user.alice")
+    };
+    let stream = sender.send_request(request(Method::GET, STREAM).body(Full::default())?).await?;
+    assert_eq!(stream.status(), 200);
+    assert_shown(stream.headers(), APP, "the head of a stream");
+    let posted = request(Method::POST, EVENTS).body(Full::new(Bytes::from_static(b"posted")))?;
+    let posted = sender.send_request(posted).await?;
+    assert_eq!(posted.status(), 202);
+    assert_shown(posted.headers(), APP, "an event");
+    let (mut body, mut text) = (stream.into_body(), String::new());
+    while !text.contains("data: posted") {
+        let frame = body.frame().await.context("an open stream")??;
+        text.push_str(std::str::from_utf8(&frame.into_data().unwrap_or_default())?);
     }
     Ok(())
 }
