@@ -9,6 +9,7 @@ use sse_tests::eventually;
 use sse_tests::nsc::Accounts;
 use sse_tests::process::{Gateway, Nats};
 use sse_tests::proxy::Proxy;
+use tokio::time::timeout;
 
 use super::{gateway, place, service};
 
@@ -78,6 +79,33 @@ async fn what_is_repeated_until_it_is_accepted_comes_once_and_in_order_while_nat
     }
     let ids = publishing.await??;
     ensure!(seen == ids, "{:?}", seen.iter().zip(&ids).find(|(seen, answered)| seen != answered));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_place_is_never_told_in_a_log_that_is_gone() -> Result<()> {
+    let nats = Nats::start().await?;
+    let gateway = gateway(&nats, json!({})).await?;
+    let shop = service(&gateway, "acme", &json!("all"));
+    for i in 0..20 {
+        place(&shop.post("all", &[], i.to_string()).await?)?;
+    }
+    let publisher = nats.publisher().await?;
+    publisher.jetstream.delete_stream("SSE_sse").await?;
+    // As fast as can be: what is new may be there before the gateway knows of it.
+    let accepted = async {
+        loop {
+            let answer = shop.post("all", &[], "new").await?;
+            if answer.status == 202 {
+                break place(&answer);
+            }
+            ensure!(answer.status == 503, "{answer:?}");
+        }
+    };
+    let id = timeout(Duration::from_secs(20), accepted).await??;
+    let position = gateway.client("acme", "alice").open("").await?.position().await?;
+    let epoch = |cursor: &str| cursor.split('-').next().map(str::to_owned);
+    ensure!(epoch(&id) == epoch(&position), "{id} in the log of {position}");
     Ok(())
 }
 
