@@ -9,6 +9,7 @@
 //! gateway (which has no API server in front of it) and for the operator (whose API server may
 //! still hold objects from an older schema).
 
+mod advice;
 pub mod auth;
 pub mod delivery;
 pub mod expose;

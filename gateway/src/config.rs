@@ -56,8 +56,8 @@ impl std::str::FromStr for GatewayName {
 pub enum ConfigError {
     #[error("{path}: {source}", path = path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{field}: {message}")]
-    Parse { field: String, message: String },
+    #[error("the file is no YAML: {0}")]
+    Yaml(String),
     #[error("{}", list(.0))]
     Fields(Vec<FieldError>),
 }
@@ -94,10 +94,8 @@ impl Config {
         name: GatewayName,
         generation: u64,
     ) -> Result<Self, ConfigError> {
-        let (spec, unknown) = parse(text)?;
-        let mut errors = spec.validate();
-        errors.extend(unusable_topics(&spec));
-        errors.extend(unusable_tenant(&spec));
+        let (spec, unknown) = read(&value(text)?).map_err(|wrong| ConfigError::Fields(vec![wrong.error]))?;
+        let errors = unusable(&spec);
         if !errors.is_empty() {
             return Err(ConfigError::Fields(errors));
         }
@@ -143,21 +141,59 @@ fn unusable_tenant(spec: &SseGatewaySpec) -> Option<FieldError> {
     Some(FieldError { field: "auth.defaultTenant".into(), message: error.to_string() })
 }
 
-fn parse(text: &str) -> Result<(SseGatewaySpec, Vec<String>), ConfigError> {
-    // Through a JSON value: the error then carries the path of the field, not a line of YAML.
-    let value: serde_json::Value = serde_saphyr::from_str(text)
-        .map_err(|error| ConfigError::Parse { field: "the file".into(), message: error.to_string() })?;
+/// Every field whose value can not be used.
+#[must_use]
+pub fn unusable(spec: &SseGatewaySpec) -> Vec<FieldError> {
+    let mut errors = spec.validate();
+    errors.extend(unusable_topics(spec));
+    errors.extend(unusable_tenant(spec));
+    errors
+}
+
+/// Reads YAML as a JSON value: an error of its content then carries the path of the field, not a line.
+///
+/// # Errors
+///
+/// When it is no YAML.
+pub fn value(text: &str) -> Result<serde_json::Value, ConfigError> {
+    serde_saphyr::from_str(text).map_err(|error| ConfigError::Yaml(error.to_string()))
+}
+
+/// A field of a wrong type, or one that is missing.
+pub struct Wrong {
+    pub path: serde_path_to_error::Path,
+    /// What is missing at the path.
+    pub missing: Option<String>,
+    pub error: FieldError,
+}
+
+/// Reads the spec, and tells which fields it does not know.
+///
+/// # Errors
+///
+/// Tells the first field of a wrong type.
+pub fn read(value: &serde_json::Value) -> Result<(SseGatewaySpec, Vec<String>), Box<Wrong>> {
     let mut unknown = Vec::new();
     let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&value, &mut track);
+    let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
     let spec = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
     match spec {
         Ok(spec) => Ok((spec, unknown)),
-        Err(error) => {
-            let message = serde_json::Error::to_string(&error);
-            Err(ConfigError::Parse { field: track.path().to_string(), message })
-        }
+        Err(error) => Err(Box::new(wrong(track.path(), &serde_json::Error::to_string(&error)))),
     }
+}
+
+/// Without the value that was there: it may be a secret in the wrong place.
+fn wrong(path: serde_path_to_error::Path, message: &str) -> Wrong {
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    let at = path.to_string();
+    let (field, message) = match (missing, message.split_once(", expected ")) {
+        (Some(name), _) if at == "." => (name.to_owned(), "is missing".to_owned()),
+        (Some(name), _) => (format!("{at}.{name}"), "is missing".to_owned()),
+        (None, Some((_, expected))) => (at, format!("must be {expected}")),
+        (None, None) => (at, "can not be read".to_owned()),
+    };
+    Wrong { missing: missing.map(str::to_owned), path, error: FieldError { field, message } }
 }
 
 /// Settings that the resource knows and this version does not serve yet. Each keeps the gateway
@@ -181,6 +217,10 @@ pub fn not_served(spec: &SseGatewaySpec) -> Vec<FieldError> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<(SseGatewaySpec, Vec<String>), String> {
+        read(&value(text).expect("YAML")).map_err(|wrong| wrong.error.to_string())
+    }
+
     const GOOD: &str = "
 nats: {url: 'nats://nats:4222'}
 auth:
@@ -199,7 +239,7 @@ auth:
     #[test]
     fn a_wrong_type_is_named_by_its_path() {
         let text = format!("{GOOD}\nstream: {{heartbeatIntervalSeconds: often}}");
-        let error = parse(&text).expect_err("a string is no number").to_string();
+        let error = parse(&text).expect_err("a string is no number");
         assert!(error.starts_with("stream.heartbeatIntervalSeconds: "), "{error}");
     }
 

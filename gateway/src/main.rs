@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use sse_gateway::admin::{self, Admin};
 use sse_gateway::auth::jwt::Verifier;
+use sse_gateway::check::{self, Report};
 use sse_gateway::config::{Config, GatewayName};
 use sse_gateway::connection;
 use sse_gateway::connection::limits::Limits;
@@ -115,11 +116,11 @@ fn end_with_any_panic_but_the_clients() {
 }
 
 fn check(file: &std::path::Path) -> Result<()> {
-    let name = GatewayName { namespace: "default".into(), name: "gateway".into() };
-    let config = Config::load(file, std::path::Path::new("."), name, 0)?;
-    let unserved = sse_gateway::config::not_served(&config.spec).into_iter().map(|error| error.to_string());
-    let unknown = config.unknown.iter().map(|field| format!("{field}: there is no such field"));
-    let wrong: Vec<String> = unknown.chain(unserved).collect();
+    let Report { wrong, advice } = check::check(file)?;
+    for advice in &advice {
+        eprintln!("warning: {advice}");
+    }
+    let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     println!("{} is good.", file.display());
     Ok(())
