@@ -56,9 +56,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Checks a configuration and names every field that is wrong.
+    /// Checks a configuration: names every field that is wrong, and warns of what works and will hurt.
     Check {
-        /// The configuration: the `spec` of an `SseGateway`.
+        /// The configuration: an `SseGateway`, or its `spec`.
         #[arg(long)]
         config: PathBuf,
     },
