@@ -29,6 +29,7 @@ pub mod hub;
 pub mod logs;
 pub mod nats;
 pub mod postings;
+pub mod room;
 pub mod secret;
 mod seldom;
 pub mod subject;

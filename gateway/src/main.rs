@@ -16,6 +16,7 @@ use sse_gateway::connection;
 use sse_gateway::connection::limits::Limits;
 use sse_gateway::event::Rules;
 use sse_gateway::http::events::Posts;
+use sse_gateway::http::lobby::{Lobby, Patience};
 use sse_gateway::http::topics::Topics;
 use sse_gateway::http::{self, Gateway, listener};
 use sse_gateway::hub::Hub;
@@ -25,6 +26,7 @@ use sse_gateway::nats::dead::DeadLetters;
 use sse_gateway::nats::log::Log;
 use sse_gateway::nats::publish::Publisher;
 use sse_gateway::nats::status::Status;
+use sse_gateway::room::Room;
 use sse_gateway::subject::Token;
 use sse_gateway::telemetry::Telemetry;
 use sse_gateway::telemetry::metrics::Present;
@@ -41,6 +43,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Pods go on accepting for this long after SIGTERM: the endpoint's removal takes a moment to spread.
 const ENDPOINT_GRACE: Duration = Duration::from_secs(sse_crds::ENDPOINT_GRACE_SECONDS as u64);
+/// Connections to the admin port that wait for a request: kubelet, operator, Prometheus and a few people.
+const MOST_ADMIN: usize = 64;
 /// After the window, streams that still did not end are cut.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
@@ -84,6 +88,19 @@ struct Serve {
     /// Generation of the `SseGateway`: the stream is never updated from an older one.
     #[arg(long, default_value_t = 0)]
     generation: u64,
+    /// Seconds that a client has for the head of a request.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    head_timeout: u64,
+    /// Seconds that a connection without a stream may wait for its next request.
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    idle_timeout: u64,
+}
+
+impl Serve {
+    fn patience(&self) -> Patience {
+        let (head, idle) = (self.head_timeout, self.idle_timeout);
+        Patience { head: Duration::from_secs(head), idle: Duration::from_secs(idle) }
+    }
 }
 
 fn main() -> ExitCode {
@@ -142,7 +159,7 @@ fn run(args: &Serve) -> Result<()> {
 }
 
 async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> Result<()> {
-    let files = raise_open_files(config.spec.limits.max_connections_per_pod);
+    let room = Room::make(config.spec.limits.max_connections_per_pod);
     let public = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
     let private = TcpListener::bind(args.admin_listen)
         .await
@@ -154,7 +171,7 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
 
     let metrics = telemetry.metrics.clone();
     let context = context(&config, telemetry);
-    let limits = Limits::new(config.spec.limits.max_connections_per_user, files);
+    let limits = Limits::new(config.spec.limits.max_connections_per_user, room.streams);
     let unready = CancellationToken::new();
     let dead = DeadLetters::new(config.spec.nats.subject_prefix.clone(), metrics.refused());
     let verifier = Arc::new(Verifier::new(&config.spec.auth, &config.secrets_dir));
@@ -202,10 +219,13 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         let (log, stop) = (log.clone(), stop.clone());
         async move { log.serve(stop).await }
     });
-    let admin_server =
-        tokio::spawn(listener::serve(private, admin::router(admin), stop.clone(), connections.clone()));
-    let server =
-        tokio::spawn(listener::serve(public, http::router(gateway), stop.clone(), connections.clone()));
+    let patience = args.patience();
+    let serve = |listener, router, lobby| {
+        tokio::spawn(listener::serve(listener, router, lobby, stop.clone(), connections.clone()))
+    };
+    let admin_server = serve(private, admin::router(admin), Lobby::new(patience, || MOST_ADMIN));
+    let lobby = Lobby::new(patience, move || room.beside(limits.total()));
+    let server = serve(public, http::router(gateway), lobby);
     info!(name = %config.name, listen = %public_addr, admin = %private_addr, "The gateway serves.");
 
     tokio::select! {
@@ -286,19 +306,4 @@ fn context(config: &Config, telemetry: Arc<Telemetry>) -> Arc<connection::Contex
 fn pod() -> String {
     let name = std::env::var("POD_NAME").unwrap_or_else(|_| format!("{:08x}", rand::random::<u32>()));
     Token::encode(&name).map_or_else(|_| "pod".into(), |token| token.to_string())
-}
-
-/// Raises the open-file limit to the hard one; answers how many streams fit under it.
-fn raise_open_files(wanted: u32) -> u32 {
-    /// Files that are no streams: listeners, NATS, secrets, probes.
-    const SPARE: u64 = 200;
-    let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
-    let fit = u32::try_from(limit.saturating_sub(SPARE)).unwrap_or(u32::MAX);
-    if fit < wanted {
-        warn!(
-            limit,
-            wanted, fit, "The open-file limit is too small for limits.maxConnectionsPerPod; lowered it."
-        );
-    }
-    fit.min(wanted)
 }

@@ -11,6 +11,8 @@ mod dashboards;
 mod dead;
 mod delivery;
 mod drain;
+mod edge;
+mod floods;
 mod isolation;
 mod jwks;
 mod limits;

@@ -6,5 +6,6 @@
 mod blind;
 mod cuts;
 mod drain;
+mod idle;
 mod soak;
 mod stall;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod cluster;
 pub mod collector;
 pub mod dashboards;
+pub mod frames;
 pub mod h2;
 pub mod issuer;
 pub mod jwt;

@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -100,6 +101,8 @@ pub struct Gateway {
     process: Option<Process>,
     dir: TempDir,
     name: String,
+    /// More arguments of the process.
+    arguments: Vec<String>,
     /// Of the declaration: what the next start is told.
     pub generation: u64,
     /// The public port.
@@ -116,6 +119,40 @@ impl Gateway {
     /// When it does not become ready.
     pub async fn start(nats: &Nats, patch: Value) -> Result<Self> {
         let gateway = Self::start_unready(nats, "tests/gateway", patch)?;
+        gateway.ready().await?;
+        Ok(gateway)
+    }
+
+    /// The same, with more arguments.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready.
+    pub async fn start_with(nats: &Nats, patch: Value, arguments: &[&str]) -> Result<Self> {
+        Self::start_bounded(nats, patch, None, arguments).await
+    }
+
+    /// The same, with so many files.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready.
+    pub async fn start_bounded(
+        nats: &Nats,
+        patch: Value,
+        files: Option<u32>,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let mut gateway = Self::make(built("sse-gateway")?, &nats.url(), "tests/gateway", patch)?;
+        if let Some(files) = files {
+            let script = gateway.dir.path().join("bounded");
+            let program = gateway.program.display();
+            std::fs::write(&script, format!("#!/bin/sh\nulimit -n {files}\nexec {program} \"$@\"\n"))?;
+            std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+            gateway.program = script;
+        }
+        gateway.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        gateway.restart()?;
         gateway.ready().await?;
         Ok(gateway)
     }
@@ -144,6 +181,13 @@ impl Gateway {
     ///
     /// When the process does not start.
     pub fn start_program(program: PathBuf, urls: &str, name: &str, patch: Value) -> Result<Self> {
+        let mut gateway = Self::make(program, urls, name, patch)?;
+        gateway.restart()?;
+        Ok(gateway)
+    }
+
+    /// One that is still to be started.
+    fn make(program: PathBuf, urls: &str, name: &str, patch: Value) -> Result<Self> {
         let mut spec = json!({
             "nats": {"url": urls},
             "auth": {"issuers": [{
@@ -157,10 +201,9 @@ impl Gateway {
         std::fs::write(dir.path().join("gateway.yaml"), spec.to_string())?;
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (address, admin) = (local(free_port()?), local(free_port()?));
-        let mut gateway =
-            Self { program, process: None, dir, name: name.into(), generation: 0, address, admin };
+        let (name, arguments) = (name.into(), Vec::new());
+        let gateway = Self { program, process: None, dir, name, arguments, generation: 0, address, admin };
         gateway.write_secret("jwt", "key", KEY)?;
-        gateway.restart()?;
         Ok(gateway)
     }
 
@@ -174,7 +217,7 @@ impl Gateway {
         let (address, admin) = (self.address.to_string(), self.admin.to_string());
         let (config, secrets) = (path("gateway.yaml"), path("secrets"));
         let generation = self.generation.to_string();
-        let arguments = [
+        let mut arguments = vec![
             "--config",
             &config,
             "--secrets-dir",
@@ -188,6 +231,7 @@ impl Gateway {
             "--generation",
             &generation,
         ];
+        arguments.extend(self.arguments.iter().map(String::as_str));
         self.process = Some(Process::start(&self.program, &arguments, self.dir.path().join("log"))?);
         Ok(())
     }

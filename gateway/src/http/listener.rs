@@ -11,30 +11,37 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::response::Parts;
-use axum::http::{Request, Version};
-use axum::response::Response;
+use axum::http::{Request, StatusCode, Version};
+use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::answer::Answer;
+use super::lobby::{self, Lobby, Visit};
+use super::problem::Problem;
+use super::protocol::{self, Exchange, Exchanges};
 use super::socket::Transport;
 use super::stream::{Admitted, Handover};
 use crate::seldom::Seldom;
 
-/// A client has this long for the head of its first request.
-const HEAD_DEADLINE: Duration = Duration::from_secs(30);
-/// Bytes that hyper holds back for one connection before it asks a body for less.
-const WRITE_BUFFER: usize = 16 * 1024;
+/// A request of HTTP/1 has this long for its body, and its handler with it. What handlers wait for has deadlines of
+/// its own, far below.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long a connection has to say goodbye when its time is over.
+const FAREWELL: Duration = Duration::from_millis(100);
+/// Of those that wait without a stream, so many are cut when the system has no file left for another.
+const ROOM: usize = 16;
 
 /// Where a request came from.
 #[derive(Clone)]
@@ -42,83 +49,71 @@ pub struct Socket {
     pub peer: SocketAddr,
 }
 
-tokio::task_local! {
-    /// Ends the stream of HTTP/2 that is served.
-    static CUT: CancellationToken;
-}
-
-/// Runs each stream of HTTP/2 until it is cut: dropped, it is reset, whatever its client's window.
-#[derive(Clone)]
-struct Streams;
-
-impl<F> Executor<F> for Streams
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        let cut = CancellationToken::new();
-        let stream = CUT.scope(cut.clone(), stream);
-        tokio::spawn(async move { cut.run_until_cancelled_owned(stream).await.map(drop) });
-    }
-}
-
 /// Serves `router` until `stop` is cancelled; then each connection ends after its present answers,
 /// and `connections` says when the last one has.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, connections: TaskTracker) {
-    let mut builder = auto::Builder::new(Streams);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .max_buf_size(WRITE_BUFFER)
-        .keep_alive(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(30))
-        .max_send_buf_size(WRITE_BUFFER)
-        .max_concurrent_streams(1000);
-    let (builder, refused) = (Arc::new(builder), Seldom::default());
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    lobby: Arc<Lobby>,
+    stop: CancellationToken,
+    connections: TaskTracker,
+) {
+    let (builder, refused) = (Arc::new(protocol::builder()), Seldom::default());
+    let mut looks = interval(lobby::LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            _ = looks.tick() => {
+                lobby.look();
+                continue;
+            }
             () = stop.cancelled() => return,
         };
         match accepted {
             Ok((stream, peer)) => {
-                connections.spawn(connection(builder.clone(), stream, peer, router.clone(), stop.clone()));
+                let guest = Guest { peer, visit: lobby.enter(), router: router.clone() };
+                connections.spawn(connection(builder.clone(), stream, guest, stop.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, for instance: others must end before more can come.
                 if let Some(others) = refused.turn() {
                     warn!(%error, others, "A connection could not be accepted.");
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                lobby.make_room(ROOM);
+                sleep(FAREWELL).await;
             }
         }
     }
+}
+
+/// Whose connection it is, and what answers it.
+#[derive(Clone)]
+struct Guest {
+    peer: SocketAddr,
+    visit: Arc<Visit>,
+    router: Router,
 }
 
 /// The answer to a request of HTTP/1 that opens a stream, and the stream.
 type Opened = (Parts, Version, Box<Admitted>);
 
 async fn connection(
-    builder: Arc<auto::Builder<Streams>>,
+    builder: Arc<auto::Builder<Exchanges>>,
     stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
+    guest: Guest,
     stop: CancellationToken,
 ) {
-    let stream = Arc::new(stream);
+    let (stream, visit) = (Arc::new(stream), guest.visit.clone());
     let (sender, mut opened) = oneshot::channel();
     let opening = Arc::new(Mutex::new(Some(sender)));
+    let transport = Transport::new(stream.clone(), visit.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Socket { peer });
+        request.extensions_mut().insert(Socket { peer: guest.peer });
         // On the heap while it lasts: an open stream of HTTP/2 keeps room for what its answer came from.
-        Box::pin(answer(router.clone(), request, opening.clone()))
+        Box::pin(answer(guest.clone(), request, opening.clone()))
     });
-    let connection = builder.serve_connection(TokioIo::new(Transport::new(stream.clone())), service);
-    let mut connection = Box::pin(connection);
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(transport), service));
     let mut last = false;
     let opened = loop {
         tokio::select! {
@@ -131,12 +126,18 @@ async fn connection(
                 }
                 return;
             }
+            () = visit.cut.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = timeout(FAREWELL, connection).await;
+                return;
+            }
             () = stop.cancelled(), if !last => {
                 last = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
     };
+    visit.leave();
     // With the parser goes what the client sent after its request: there is nothing more to ask for.
     drop(connection);
     if let (Some((parts, version, admitted)), Some(stream)) = (opened, Arc::into_inner(stream)) {
@@ -146,18 +147,24 @@ async fn connection(
 }
 
 async fn answer(
-    router: Router,
+    guest: Guest,
     request: Request<Incoming>,
     opening: Arc<Mutex<Option<oneshot::Sender<Opened>>>>,
-) -> Result<Response, Infallible> {
+) -> Result<Response<Answer>, Infallible> {
     let version = request.version();
-    let mut response = router.oneshot(request.map(Body::new)).await?;
+    let busy = guest.visit.begin(version);
+    let Ok(response) = timeout(ANSWER, guest.router.oneshot(request.map(Body::new))).await else {
+        let late = Problem::new(StatusCode::REQUEST_TIMEOUT, "The request did not come whole in time.");
+        return Ok(late.into_response().map(Answer::short));
+    };
+    let mut response = response?;
     let handover = response.extensions_mut().remove::<Handover>();
-    let Some(admitted) = handover.and_then(|handover| handover.take()) else { return Ok(response) };
+    let Some(admitted) = handover.and_then(|handover| handover.take()) else {
+        return Ok(response.map(Answer::short));
+    };
     if version == Version::HTTP_2 {
-        let cut = CUT.try_with(Clone::clone).unwrap_or_default();
-        admitted.in_body(cut);
-        return Ok(response);
+        admitted.in_body(Exchange::lasts());
+        return Ok(response.map(|body| Answer::stream(body, busy)));
     }
     let sender = opening.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(sender) = sender {

@@ -1,12 +1,15 @@
 //! The public port: routes, and what all handlers share.
 
+mod answer;
 mod cors;
 mod credential;
 pub mod events;
 pub mod listener;
+pub mod lobby;
 mod outcome;
 mod posted;
 pub mod problem;
+mod protocol;
 mod socket;
 mod stream;
 mod token;

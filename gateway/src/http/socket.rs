@@ -10,24 +10,29 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use super::lobby::Visit;
+
 /// Bytes that the kernel takes of what can not be sent yet. It would take megabytes for each client
 /// that does not read.
 const UNSENT: u32 = 16 * 1024;
 
 /// A socket that its parser shares: whoever is left has it for itself.
-pub struct Transport(Arc<TcpStream>);
+pub struct Transport {
+    stream: Arc<TcpStream>,
+    visit: Arc<Visit>,
+}
 
 impl Transport {
     /// Prepares an accepted socket for small writes, each of which is waited for.
     #[must_use]
-    pub fn new(stream: Arc<TcpStream>) -> Self {
+    pub fn new(stream: Arc<TcpStream>, visit: Arc<Visit>) -> Self {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY could not be set.");
         }
         if let Err(error) = SockRef::from(&*stream).set_tcp_notsent_lowat(UNSENT) {
             debug!(%error, "TCP_NOTSENT_LOWAT could not be set.");
         }
-        Self(stream)
+        Self { stream, visit }
     }
 
     fn poll(
@@ -36,8 +41,8 @@ impl Transport {
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(context))?;
-            match write(&self.0) {
+            ready!(self.stream.poll_write_ready(context))?;
+            match write(&self.stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
@@ -52,11 +57,14 @@ impl AsyncRead for Transport {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.0.poll_read_ready(context))?;
+            ready!(self.stream.poll_read_ready(context))?;
             // Not into zeroed memory, of which most would be touched for nothing.
-            match self.0.try_read_buf(buffer) {
+            match self.stream.try_read_buf(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(drop)),
+                read => {
+                    self.visit.heard();
+                    return Poll::Ready(read.map(drop));
+                }
             }
         }
     }
@@ -84,6 +92,6 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
+        Poll::Ready(SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
     }
 }

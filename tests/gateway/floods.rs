@@ -1,0 +1,241 @@
+//! What can be sent without end: bad tokens, and frames of HTTP/2 that cost their sender nothing. Memory stays
+//! bounded, and others are served meanwhile.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use sse_tests::client::Client;
+use sse_tests::frames::{
+    self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, WINDOW_UPDATE, frame,
+};
+use sse_tests::process::{Gateway, Nats};
+use sse_tests::publisher::Publisher;
+use sse_tests::{eventually, proc};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+const FOR: Duration = Duration::from_secs(3);
+/// On a busy machine; usual are some milliseconds.
+const SOON: Duration = Duration::from_secs(5);
+/// What an attack may take: the gateway has 30 to 40 MiB when it starts.
+const MAY_GROW: usize = 64 << 20;
+const FULL: u8 = END_STREAM | END_HEADERS;
+
+/// A gateway, with somebody who uses it.
+struct Served {
+    gateway: Gateway,
+    publisher: Publisher,
+    alice: Client,
+    _nats: Nats,
+}
+
+async fn served(limits: serde_json::Value) -> Result<Served> {
+    let nats = Nats::start().await?;
+    let patch = json!({"logging": {"level": "info"}, "limits": limits});
+    let gateway = Gateway::start(&nats, patch).await?;
+    let (publisher, alice) = (nats.publisher().await?, gateway.client("acme", "alice"));
+    Ok(Served { gateway, publisher, alice, _nats: nats })
+}
+
+impl Served {
+    /// Connects and gets an event over and over while `attack` goes on, which answers when it is over; then
+    /// looks at the memory.
+    async fn during(&self, attack: impl Future<Output = Result<()>>) -> Result<()> {
+        let before = proc::memory(self.gateway.id()?)?;
+        let mut attack = std::pin::pin!(attack);
+        let (mut peak, mut slowest, mut turns) = (before, Duration::ZERO, 0);
+        loop {
+            tokio::select! {
+                over = attack.as_mut() => {
+                    over?;
+                    break;
+                }
+                turn = self.turn() => {
+                    slowest = slowest.max(turn?);
+                    turns += 1;
+                    peak = peak.max(proc::memory(self.gateway.id()?)?);
+                }
+            }
+        }
+        slowest = slowest.max(self.turn().await?);
+        peak = peak.max(proc::memory(self.gateway.id()?)?);
+        println!("{turns} turns, slowest {slowest:.1?}, memory {} MiB, at most {}", before >> 20, peak >> 20);
+        ensure!(turns > 0 && slowest < SOON, "{turns} turns, slowest {slowest:?}");
+        ensure!(peak < before + MAY_GROW, "memory grew from {before} to {peak}");
+        Ok(())
+    }
+
+    /// A token, a stream, an event.
+    async fn turn(&self) -> Result<Duration> {
+        let begun = Instant::now();
+        let mut stream = self.alice.open("").await?;
+        self.publisher.publish("sse.acme.user.alice", "event").await?;
+        ensure!(stream.event().await?.data == "event");
+        Ok(begun.elapsed())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_bad_tokens_keeps_nobody_out() -> Result<()> {
+    let served = served(json!({})).await?;
+    let address = served.gateway.address;
+    served
+        .during(async {
+            let mut attackers = JoinSet::new();
+            for _ in 0..200 {
+                attackers.spawn(async move {
+                    let begun = Instant::now();
+                    let client = Client { gateway: address.into(), base: String::new(), jwt: String::new() };
+                    let mut refused = 0;
+                    while begun.elapsed() < FOR {
+                        let path = format!("/api/v1/sse/stream?token={:032x}", rand::random::<u128>());
+                        let status = client.request(hyper::Method::GET, &path, &[]).await?.status;
+                        ensure!(status == 401, "{status}");
+                        refused += 1;
+                    }
+                    Ok(refused)
+                });
+            }
+            let mut refused = 0;
+            while let Some(attacker) = attackers.join_next().await {
+                refused += attacker??;
+            }
+            println!("{refused} bad tokens refused");
+            Ok(())
+        })
+        .await
+}
+
+/// Sends bytes again and again until the other side has had enough, or it was long; whether it ended.
+async fn pour(socket: &mut TcpStream, mut bytes: impl FnMut() -> Vec<u8>) -> bool {
+    let ended = async { while socket.write_all(&bytes()).await.is_ok() {} };
+    timeout(FOR, ended).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rapid_reset_ends_the_attackers_connections() -> Result<()> {
+    let served = served(json!({})).await?;
+    let address = served.gateway.address;
+    let attack = || async move {
+        let (begun, mut ended) = (Instant::now(), 0);
+        while begun.elapsed() < FOR {
+            let mut socket = frames::connect(address, 65_535).await?;
+            let mut stream = 1;
+            let path = format!("/api/v1/sse/stream?token={:032x}", rand::random::<u128>());
+            let block = frames::get(&path, &[]);
+            let burst = || {
+                let mut bytes = Vec::new();
+                for _ in 0..100 {
+                    bytes.extend(frame(HEADERS, FULL, stream, &block));
+                    bytes.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+                    stream += 2;
+                }
+                bytes
+            };
+            ended += usize::from(pour(&mut socket, burst).await);
+        }
+        println!("{ended} connections ended");
+        ensure!(ended > 0, "no connection was ended");
+        Ok(())
+    };
+    served.during(async { futures::future::try_join_all((0..4).map(|_| attack())).await.map(drop) }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_without_end_is_cut_and_not_kept() -> Result<()> {
+    let served = served(json!({})).await?;
+    let address = served.gateway.address;
+    // A header that is short in a table and long outside, again and again; and frames of nothing.
+    let bombs: [Vec<u8>; 2] = [
+        {
+            let (name, value) = ("x".repeat(20), "y".repeat(4000));
+            let literal = frames::get("/", &[(&name, &value)]);
+            frame(CONTINUATION, 0, 1, &literal[literal.len() - 4030..])
+        },
+        frame(CONTINUATION, 0, 1, &[]),
+    ];
+    let attack = |bomb: Vec<u8>| async move {
+        let begun = Instant::now();
+        while begun.elapsed() < FOR {
+            let mut socket = frames::connect(address, 65_535).await?;
+            socket.write_all(&frame(HEADERS, END_STREAM, 1, &frames::get("/", &[]))).await?;
+            ensure!(pour(&mut socket, || bomb.repeat(100)).await, "{} bytes each time", bomb.len());
+        }
+        Ok(())
+    };
+    served.during(async { futures::future::try_join_all(bombs.map(attack)).await.map(drop) }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_takes_cost_little_and_streams_among_them_end() -> Result<()> {
+    let served = served(json!({"writeTimeoutSeconds": 2, "maxConnectionsPerUser": 100})).await?;
+    let address = served.gateway.address;
+    let jwt = served.alice.with_claims("acme", "mallory", json!({})).jwt;
+    let attack = |path: &'static str, jwt: Option<String>| async move {
+        let authorization = jwt.map(|jwt| format!("Bearer {jwt}"));
+        let headers: Vec<_> = authorization.iter().map(|value| ("authorization", value.as_str())).collect();
+        let block = frames::get(path, &headers);
+        let connection = || async {
+            // No byte of an answer is let through.
+            let mut socket = frames::connect(address, 0).await?;
+            for stream in (1..200).step_by(2) {
+                socket.write_all(&frame(HEADERS, FULL, stream, &block)).await?;
+            }
+            let ended = timeout(FOR, frames::until_end(&mut socket)).await;
+            ensure!(ended.is_err(), "a connection like any other was ended: {ended:?}");
+            anyhow::Ok(())
+        };
+        futures::future::try_join_all((0..50).map(|_| connection())).await.map(drop)
+    };
+    served.during(attack("/nothing", None)).await?;
+    served.during(attack("/api/v1/sse/stream", Some(jwt))).await?;
+    eventually("streams that nobody reads to end", Duration::from_secs(20), || async {
+        let status = served.gateway.status().await?;
+        ensure!(status["connections"] == 0, "{}", status["connections"]);
+        Ok(())
+    })
+    .await
+    .context("mallory's")
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_is_reset_after_a_minute_and_a_stream_stays() -> Result<()> {
+    let served = served(json!({"writeTimeoutSeconds": 600})).await?;
+    let mut socket = frames::connect(served.gateway.address, 0).await?;
+    let authorization = format!("Bearer {}", served.alice.jwt);
+    let headers = [("authorization", authorization.as_str())];
+    socket.write_all(&frame(HEADERS, FULL, 1, &frames::get("/api/v1/sse/stream", &headers))).await?;
+    socket.write_all(&frame(HEADERS, FULL, 3, &frames::get("/nothing", &[]))).await?;
+    let begun = Instant::now();
+    let reset = async {
+        loop {
+            let came = frames::read(&mut socket).await?;
+            match came.kind {
+                PING if came.flags == 0 => socket.write_all(&frame(PING, ACK, 0, &came.payload)).await?,
+                RST_STREAM => return anyhow::Ok(came.stream),
+                _ => {}
+            }
+        }
+    };
+    let reset = timeout(Duration::from_secs(100), reset).await.context("nothing was reset")??;
+    assert_eq!(reset, 3);
+    ensure!(begun.elapsed() > Duration::from_secs(55), "{:?}", begun.elapsed());
+    assert_eq!(served.gateway.status().await?["connections"], 1);
+    // It waits for its client, and has what it is owed.
+    socket.write_all(&frame(WINDOW_UPDATE, 0, 1, &65_535_u32.to_be_bytes())).await?;
+    let data = async {
+        loop {
+            let came = frames::read(&mut socket).await?;
+            if came.kind == DATA {
+                return anyhow::Ok(came);
+            }
+        }
+    };
+    let came = timeout(SOON, data).await??;
+    assert_eq!(came.stream, 1);
+    assert!(came.payload.starts_with(b":connected\n\n"), "{came:?}");
+    Ok(())
+}
