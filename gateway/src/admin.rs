@@ -19,6 +19,7 @@ use crate::config::{Config, not_served};
 use crate::connection::Context;
 use crate::connection::limits::Limits;
 use crate::http::listener::Socket;
+use crate::http::tls::Certificate;
 use crate::hub::Membership;
 use crate::nats::dead::DeadLetters;
 use crate::nats::status::Problem;
@@ -36,6 +37,8 @@ pub struct Admin {
     pub limits: Arc<Limits>,
     pub dead: Arc<DeadLetters>,
     pub verifier: Arc<Verifier>,
+    /// Of the public port, where it has one.
+    certificate: Option<Arc<Certificate>>,
     /// Cancelled when the pod is about to go: it still serves, but wants no more.
     unready: CancellationToken,
     secrets: Vec<SecretFile>,
@@ -49,13 +52,14 @@ impl Admin {
         limits: Arc<Limits>,
         dead: Arc<DeadLetters>,
         verifier: Arc<Verifier>,
+        certificate: Option<Arc<Certificate>>,
         unready: CancellationToken,
     ) -> Arc<Self> {
         let dir: &Path = &config.secrets_dir;
         let secrets = config.spec.secret_refs();
         let secrets =
             secrets.into_iter().map(|(field, secret)| SecretFile::new(dir, field, secret)).collect();
-        Arc::new(Self { config, context, limits, dead, verifier, unready, secrets })
+        Arc::new(Self { config, context, limits, dead, verifier, certificate, unready, secrets })
     }
 
     fn missing_secrets(&self) -> Vec<String> {
@@ -82,7 +86,15 @@ impl Admin {
         problems.extend(
             unserved.map(|error| Problem { reason: "NotServed".into(), message: format!("spec.{error}") }),
         );
+        problems.extend(self.certificate.as_ref().and_then(|certificate| certificate.problem()));
         problems
+    }
+
+    /// What does not keep the gateway from serving, but will.
+    fn warnings(&self) -> Vec<Problem> {
+        let mut warnings = self.verifier.warnings();
+        warnings.extend(self.certificate.as_ref().and_then(|certificate| certificate.warning()));
+        warnings
     }
 
     /// Ready: NATS was reached once, nothing is missing, the keys of some issuer are there, and the pod
@@ -154,7 +166,7 @@ impl Admin {
             })),
             "missingSecrets": self.missing_secrets(),
             "problems": self.all_problems(),
-            "warnings": self.verifier.warnings(),
+            "warnings": self.warnings(),
         })
     }
 }

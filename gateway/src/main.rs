@@ -16,7 +16,9 @@ use sse_gateway::connection;
 use sse_gateway::connection::limits::Limits;
 use sse_gateway::event::Rules;
 use sse_gateway::http::events::Posts;
+use sse_gateway::http::listener::Door;
 use sse_gateway::http::lobby::{Lobby, Patience};
+use sse_gateway::http::tls::Certificate;
 use sse_gateway::http::topics::Topics;
 use sse_gateway::http::{self, Gateway, listener};
 use sse_gateway::hub::Hub;
@@ -179,12 +181,14 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         let (verifier, stop) = (verifier.clone(), stop.clone());
         async move { verifier.keep_keys(&stop).await }
     });
+    let certificate = Certificate::new(&config);
     let admin = Admin::new(
         config.clone(),
         context.clone(),
         limits.clone(),
         dead.clone(),
         verifier.clone(),
+        certificate.clone(),
         unready.clone(),
     );
     metrics.look_at({
@@ -220,12 +224,13 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         async move { log.serve(stop).await }
     });
     let patience = args.patience();
-    let serve = |listener, router, lobby| {
-        tokio::spawn(listener::serve(listener, router, lobby, stop.clone(), connections.clone()))
+    let serve = |listener, router, door| {
+        tokio::spawn(listener::serve(listener, router, door, stop.clone(), connections.clone()))
     };
-    let admin_server = serve(private, admin::router(admin), Lobby::new(patience, || MOST_ADMIN));
+    let lobby = Lobby::new(patience, || MOST_ADMIN);
+    let admin_server = serve(private, admin::router(admin), Door { lobby, certificate: None });
     let lobby = Lobby::new(patience, move || room.beside(limits.total()));
-    let server = serve(public, http::router(gateway), lobby);
+    let server = serve(public, http::router(gateway), Door { lobby, certificate });
     info!(name = %config.name, listen = %public_addr, admin = %private_addr, "The gateway serves.");
 
     tokio::select! {

@@ -29,6 +29,7 @@ mod replay;
 mod security;
 mod stream;
 mod telemetry;
+mod tls;
 mod token;
 mod topics;
 mod traces;

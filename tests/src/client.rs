@@ -5,6 +5,7 @@ mod stream;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,11 +16,14 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use socket2::{Domain, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use crate::secrets;
 use stream::Parser;
@@ -35,6 +39,8 @@ pub enum Door {
     Address(SocketAddr),
     /// By a socket that takes little ahead of its reader: one that stalls is felt at once.
     Narrow(SocketAddr),
+    /// Within TLS.
+    Tls(SocketAddr, Arc<ClientConfig>),
     /// One certain pod of a cluster, by port-forward: whatever the cluster, whatever its network.
     Pod(Box<Api<Pod>>, String),
 }
@@ -45,13 +51,18 @@ impl From<SocketAddr> for Door {
     }
 }
 
-trait Transport: AsyncRead + AsyncWrite + Send {}
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Transport for T {}
 
 impl Door {
-    async fn connect(&self) -> Result<Pin<Box<dyn Transport>>> {
+    pub(crate) async fn connect(&self) -> Result<Pin<Box<dyn Transport>>> {
         match self {
             Self::Address(address) => Ok(Box::pin(TcpStream::connect(address).await?)),
+            Self::Tls(address, config) => {
+                let socket = TcpStream::connect(address).await?;
+                let name = ServerName::from(address.ip());
+                Ok(Box::pin(TlsConnector::from(config.clone()).connect(name, socket).await?))
+            }
             Self::Narrow(address) => {
                 let socket = socket2::Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
                 // Before the handshake: the other side sizes its buffer by what it is told there.

@@ -1,4 +1,4 @@
-//! A client of HTTP/2 without TLS: many streams on one connection, read only when asked to.
+//! A client of HTTP/2: many streams on one connection, read only when asked to.
 
 use std::net::SocketAddr;
 
@@ -9,8 +9,9 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::client::Door;
 
 /// Bytes that are let through of a stream that is not read.
 const WINDOW: u32 = 65_535;
@@ -26,7 +27,16 @@ impl Http2 {
     ///
     /// When the gateway can not be reached.
     pub async fn connect(address: SocketAddr) -> Result<Self> {
-        let socket = TokioIo::new(TcpStream::connect(address).await?);
+        Self::through(&address.into()).await
+    }
+
+    /// The same, through any door.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway can not be reached.
+    pub async fn through(door: &Door) -> Result<Self> {
+        let socket = TokioIo::new(door.connect().await?);
         let mut builder = http2::Builder::new(TokioExecutor::new());
         // So that a stream that is not read stalls alone, and not the connection.
         builder.initial_stream_window_size(WINDOW).initial_connection_window_size(1000 * WINDOW);

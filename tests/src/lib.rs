@@ -3,6 +3,7 @@
 
 #![expect(clippy::missing_panics_doc, clippy::expect_used, reason = "a panic here is a failed test")]
 
+pub mod authority;
 pub mod client;
 pub mod cluster;
 pub mod collector;

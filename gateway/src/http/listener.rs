@@ -1,7 +1,8 @@
-//! Accepts connections: HTTP/1.1 and HTTP/2 (h2c) on one port.
+//! Accepts connections: HTTP/1.1 and HTTP/2 on one port, over TLS or without.
 //!
 //! A stream is the last answer of an HTTP/1.1 connection, which then leaves its parser and the parser's
-//! buffers behind: the stream has the socket for itself. On HTTP/2 a stream ends alone.
+//! buffers behind: the stream has the socket for itself. On HTTP/2 a stream ends alone, and within TLS hyper keeps
+//! it: what a connection holds is mostly TLS then.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,9 +20,11 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -33,6 +36,7 @@ use super::problem::Problem;
 use super::protocol::{self, Exchange, Exchanges};
 use super::socket::Transport;
 use super::stream::{Admitted, Handover};
+use super::tls::Certificate;
 use crate::seldom::Seldom;
 
 /// A request of HTTP/1 has this long for its body, and its handler with it. What handlers wait for has deadlines of
@@ -40,6 +44,8 @@ use crate::seldom::Seldom;
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long a connection has to say goodbye when its time is over.
 const FAREWELL: Duration = Duration::from_millis(100);
+/// A client has this long for the handshake of TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Of those that wait without a stream, so many are cut when the system has no file left for another.
 const ROOM: usize = 16;
 
@@ -49,16 +55,30 @@ pub struct Socket {
     pub peer: SocketAddr,
 }
 
+/// What connections come through.
+pub struct Door {
+    pub lobby: Arc<Lobby>,
+    /// With it, nothing is served but TLS.
+    pub certificate: Option<Arc<Certificate>>,
+}
+
+impl Door {
+    /// What the connection is to be wrapped in; `None` when it can not be.
+    fn wrap(&self) -> Option<Option<TlsAcceptor>> {
+        self.certificate.as_ref().map_or(Some(None), |certificate| certificate.acceptor().map(Some))
+    }
+}
+
 /// Serves `router` until `stop` is cancelled; then each connection ends after its present answers,
 /// and `connections` says when the last one has.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    lobby: Arc<Lobby>,
+    door: Door,
     stop: CancellationToken,
     connections: TaskTracker,
 ) {
-    let (builder, refused) = (Arc::new(protocol::builder()), Seldom::default());
+    let (builder, refused, lobby) = (Arc::new(protocol::builder()), Seldom::default(), &door.lobby);
     let mut looks = interval(lobby::LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -72,8 +92,9 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
+                let Some(tls) = door.wrap() else { continue };
                 let guest = Guest { peer, visit: lobby.enter(), router: router.clone() };
-                connections.spawn(connection(builder.clone(), stream, guest, stop.clone()));
+                connections.spawn(connection(builder.clone(), stream, tls, guest, stop.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, for instance: others must end before more can come.
@@ -98,16 +119,51 @@ struct Guest {
 /// The answer to a request of HTTP/1 that opens a stream, and the stream.
 type Opened = (Parts, Version, Box<Admitted>);
 
+/// The way of a stream out of its parser.
+type Opening = Arc<Mutex<Option<oneshot::Sender<Opened>>>>;
+
 async fn connection(
     builder: Arc<auto::Builder<Exchanges>>,
     stream: TcpStream,
+    tls: Option<TlsAcceptor>,
     guest: Guest,
     stop: CancellationToken,
 ) {
     let (stream, visit) = (Arc::new(stream), guest.visit.clone());
-    let (sender, mut opened) = oneshot::channel();
-    let opening = Arc::new(Mutex::new(Some(sender)));
     let transport = Transport::new(stream.clone(), visit.clone());
+    if let Some(tls) = tls {
+        drop(stream);
+        let handshake = tls.accept_with(transport, |tls| tls.set_buffer_limit(Some(protocol::BUFFER)));
+        let accepted = tokio::select! {
+            accepted = timeout(HANDSHAKE, handshake) => accepted,
+            () = visit.cut.cancelled() => return,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok(Ok(stream)) => drop(serve_http(&builder, stream, false, guest, stop).await),
+            Ok(Err(error)) => debug!(%error, "A client and TLS do not agree."),
+            Err(_) => debug!("A client did not begin TLS in time."),
+        }
+        return;
+    }
+    let opened = serve_http(&builder, transport, true, guest, stop).await;
+    if let (Some((parts, version, admitted)), Some(stream)) = (opened, Arc::into_inner(stream)) {
+        let chunked = version != Version::HTTP_10;
+        admitted.on_socket(stream, chunked, &head(&parts, chunked));
+    }
+}
+
+/// Serves requests until the connection ends, or one of HTTP/1 opens a stream which `leaves` its parser.
+async fn serve_http(
+    builder: &auto::Builder<Exchanges>,
+    transport: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    leaves: bool,
+    guest: Guest,
+    stop: CancellationToken,
+) -> Option<Opened> {
+    let visit = guest.visit.clone();
+    let (sender, mut opened) = oneshot::channel();
+    let opening = leaves.then(|| Arc::new(Mutex::new(Some(sender))));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Socket { peer: guest.peer });
         // On the heap while it lasts: an open stream of HTTP/2 keeps room for what its answer came from.
@@ -115,41 +171,39 @@ async fn connection(
     });
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(transport), service));
     let mut last = false;
-    let opened = loop {
+    loop {
         tokio::select! {
             biased;
-            opened = &mut opened => break opened.ok(),
+            Ok(opened) = &mut opened, if leaves => {
+                visit.leave();
+                // With the parser goes what the client sent after its request: there is nothing more to ask for.
+                drop(connection);
+                return Some(opened);
+            }
             result = connection.as_mut() => {
                 // A client that goes away is no error of ours.
                 if let Err(error) = result {
                     debug!(%error, "A connection ended early.");
                 }
-                return;
+                return None;
             }
             () = visit.cut.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 let _ = timeout(FAREWELL, connection).await;
-                return;
+                return None;
             }
             () = stop.cancelled(), if !last => {
                 last = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
-    };
-    visit.leave();
-    // With the parser goes what the client sent after its request: there is nothing more to ask for.
-    drop(connection);
-    if let (Some((parts, version, admitted)), Some(stream)) = (opened, Arc::into_inner(stream)) {
-        let chunked = version != Version::HTTP_10;
-        admitted.on_socket(stream, chunked, &head(&parts, chunked));
     }
 }
 
 async fn answer(
     guest: Guest,
     request: Request<Incoming>,
-    opening: Arc<Mutex<Option<oneshot::Sender<Opened>>>>,
+    opening: Option<Opening>,
 ) -> Result<Response<Answer>, Infallible> {
     let version = request.version();
     let busy = guest.visit.begin(version);
@@ -162,16 +216,20 @@ async fn answer(
     let Some(admitted) = handover.and_then(|handover| handover.take()) else {
         return Ok(response.map(Answer::short));
     };
-    if version == Version::HTTP_2 {
-        admitted.in_body(Exchange::lasts());
-        return Ok(response.map(|body| Answer::stream(body, busy)));
-    }
-    let sender = opening.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(sender) = sender {
-        let _ = sender.send((response.into_parts().0, version, admitted));
-    }
-    // The connection ends here, as far as its parser is concerned.
-    std::future::pending().await
+    let cut = match (version, opening) {
+        (Version::HTTP_2, _) => Exchange::lasts(),
+        (_, None) => guest.visit.cut.clone(),
+        (_, Some(opening)) => {
+            let sender = opening.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(sender) = sender {
+                let _ = sender.send((response.into_parts().0, version, admitted));
+            }
+            // The connection ends here, as far as its parser is concerned.
+            return std::future::pending().await;
+        }
+    };
+    admitted.in_body(cut);
+    Ok(response.map(|body| Answer::stream(body, busy)))
 }
 
 /// The head of a stream's response, on a connection that ends with it.

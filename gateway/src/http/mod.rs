@@ -12,6 +12,7 @@ pub mod problem;
 mod protocol;
 mod socket;
 mod stream;
+pub mod tls;
 mod token;
 pub mod topics;
 

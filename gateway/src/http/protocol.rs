@@ -13,9 +13,9 @@ use hyper_util::server::conn::auto;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// Bytes that hyper holds back for one connection, or one stream of HTTP/2, before it asks a body for less. The
+/// Bytes that are held back for one connection, by hyper and by TLS, or for one stream of HTTP/2, before it asks a body for less. The
 /// head of a request of HTTP/1 has to fit, too.
-const BUFFER: usize = 16 * 1024;
+pub const BUFFER: usize = 16 * 1024;
 /// Bytes of all headers of a request of HTTP/2, as for HTTP/1.
 const HEADERS: u32 = 16 * 1024;
 /// Bytes of bodies that a client may send before anybody reads them: the least that HTTP/2 can say. By default it
