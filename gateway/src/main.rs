@@ -228,9 +228,11 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         tokio::spawn(listener::serve(listener, router, door, stop.clone(), connections.clone()))
     };
     let lobby = Lobby::new(patience, || MOST_ADMIN);
-    let admin_server = serve(private, admin::router(admin), Door { lobby, certificate: None });
+    let admin_server =
+        serve(private, admin::router(admin), Door { lobby, certificate: None, goodbye: stop.clone() });
     let lobby = Lobby::new(patience, move || room.beside(limits.total()));
-    let server = serve(public, http::router(gateway), Door { lobby, certificate });
+    let server =
+        serve(public, http::router(gateway), Door { lobby, certificate, goodbye: context.drain.clone() });
     info!(name = %config.name, listen = %public_addr, admin = %private_addr, "The gateway serves.");
 
     tokio::select! {
@@ -245,6 +247,7 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         _ = signals.0.recv() => warn!("The gateway ends at once."),
         _ = signals.1.recv() => warn!("The gateway ends at once."),
     }
+    context.drain();
     stop.cancel();
     connections.close();
     let ended = async {

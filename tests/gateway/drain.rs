@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use sse_tests::eventually;
+use sse_tests::frames::{self, ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, SETTINGS};
 use sse_tests::process::{Gateway, Nats};
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn sigterm_ends_every_stream_cleanly_within_the_window() -> Result<()> {
@@ -41,6 +44,45 @@ async fn sigterm_ends_every_stream_cleanly_within_the_window() -> Result<()> {
     }
     ensure!(delivered > 0, "nothing was delivered while draining");
     ensure!(gateway.exit_code(Duration::from_secs(10)).await? == 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_of_http2_is_told_to_go_before_its_streams_end() -> Result<()> {
+    let nats = Nats::start().await?;
+    let mut gateway = Gateway::start(&nats, json!({"drain": {"windowSeconds": 4}})).await?;
+    let alice = gateway.client("acme", "alice");
+    let authorization = format!("Bearer {}", alice.jwt);
+    let block = frames::get("/api/v1/sse/stream", &[("authorization", &authorization)]);
+    let mut socket = frames::connect(gateway.address, 65_535).await?;
+    let mut expect = async |kind: u8, within: u64| {
+        timeout(Duration::from_secs(within), async {
+            loop {
+                let came = frames::read(&mut socket).await?;
+                match came.kind {
+                    found if found == kind => return anyhow::Ok(came),
+                    // Its answer is how the server learns that the goodbye has come.
+                    PING if came.flags == 0 => {
+                        socket.write_all(&frames::frame(PING, ACK, 0, &came.payload)).await?;
+                    }
+                    DATA => ensure!(came.flags & END_STREAM == 0, "the stream has ended before {kind}"),
+                    SETTINGS if came.flags == 0 => {
+                        let request = frames::frame(HEADERS, END_STREAM | END_HEADERS, 1, &block);
+                        socket.write_all(&request).await?;
+                    }
+                    _ => {}
+                }
+            }
+        })
+        .await
+        .with_context(|| format!("no frame of kind {kind}"))?
+    };
+    expect(HEADERS, 5).await?;
+    gateway.terminate()?;
+    assert_eq!(expect(GOAWAY, 10).await?.payload[4..8], [0; 4], "it is no error");
+    ensure!(gateway.status().await?["connections"] == 1, "the stream ended with it");
+    assert_eq!(expect(DATA, 10).await?.stream, 1, "until its turn");
+    ensure!(gateway.exit_code(Duration::from_secs(15)).await? == 0);
     Ok(())
 }
 

@@ -24,7 +24,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -60,16 +59,12 @@ pub struct Door {
     pub lobby: Arc<Lobby>,
     /// With it, nothing is served but TLS.
     pub certificate: Option<Arc<Certificate>>,
+    /// When connections are told to end after their present answers: who comes back finds another pod. Those that
+    /// come later are answered, and are told at the end.
+    pub goodbye: CancellationToken,
 }
 
-impl Door {
-    /// What the connection is to be wrapped in; `None` when it can not be.
-    fn wrap(&self) -> Option<Option<TlsAcceptor>> {
-        self.certificate.as_ref().map_or(Some(None), |certificate| certificate.acceptor().map(Some))
-    }
-}
-
-/// Serves `router` until `stop` is cancelled; then each connection ends after its present answers,
+/// Serves `router` until `stop` is cancelled; each connection ends after its present answers when it was told,
 /// and `connections` says when the last one has.
 pub async fn serve(
     listener: TcpListener,
@@ -92,9 +87,10 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Some(tls) = door.wrap() else { continue };
                 let guest = Guest { peer, visit: lobby.enter(), router: router.clone() };
-                connections.spawn(connection(builder.clone(), stream, tls, guest, stop.clone()));
+                let goodbye = if door.goodbye.is_cancelled() { &stop } else { &door.goodbye };
+                let certificate = door.certificate.clone();
+                connections.spawn(connection(builder.clone(), stream, certificate, guest, goodbye.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, for instance: others must end before more can come.
@@ -125,31 +121,44 @@ type Opening = Arc<Mutex<Option<oneshot::Sender<Opened>>>>;
 async fn connection(
     builder: Arc<auto::Builder<Exchanges>>,
     stream: TcpStream,
-    tls: Option<TlsAcceptor>,
+    certificate: Option<Arc<Certificate>>,
     guest: Guest,
-    stop: CancellationToken,
+    goodbye: CancellationToken,
 ) {
-    let (stream, visit) = (Arc::new(stream), guest.visit.clone());
-    let transport = Transport::new(stream.clone(), visit.clone());
-    if let Some(tls) = tls {
+    let stream = Arc::new(stream);
+    let transport = Transport::new(stream.clone(), guest.visit.clone());
+    if let Some(certificate) = certificate {
         drop(stream);
-        let handshake = tls.accept_with(transport, |tls| tls.set_buffer_limit(Some(protocol::BUFFER)));
-        let accepted = tokio::select! {
-            accepted = timeout(HANDSHAKE, handshake) => accepted,
-            () = visit.cut.cancelled() => return,
-            () = stop.cancelled() => return,
-        };
-        match accepted {
-            Ok(Ok(stream)) => drop(serve_http(&builder, stream, false, guest, stop).await),
-            Ok(Err(error)) => debug!(%error, "A client and TLS do not agree."),
-            Err(_) => debug!("A client did not begin TLS in time."),
-        }
-        return;
+        // Elsewhere, or connections without TLS would have room for it.
+        return Box::pin(within_tls(&builder, transport, &certificate, guest, goodbye)).await;
     }
-    let opened = serve_http(&builder, transport, true, guest, stop).await;
+    let opened = serve_http(&builder, transport, true, guest, goodbye).await;
     if let (Some((parts, version, admitted)), Some(stream)) = (opened, Arc::into_inner(stream)) {
         let chunked = version != Version::HTTP_10;
         admitted.on_socket(stream, chunked, &head(&parts, chunked));
+    }
+}
+
+async fn within_tls(
+    builder: &auto::Builder<Exchanges>,
+    transport: Transport,
+    certificate: &Certificate,
+    guest: Guest,
+    goodbye: CancellationToken,
+) {
+    // Whoever comes before there is a good one is sent away.
+    let Some(tls) = certificate.acceptor() else { return };
+    let handshake = tls.accept_with(transport, |tls| tls.set_buffer_limit(Some(protocol::BUFFER)));
+    let accepted = tokio::select! {
+        accepted = timeout(HANDSHAKE, handshake) => accepted,
+        () = guest.visit.cut.cancelled() => return,
+        () = goodbye.cancelled() => return,
+    };
+    match accepted {
+        // A stream of events stays within.
+        Ok(Ok(stream)) => drop(serve_http(builder, stream, false, guest, goodbye).await),
+        Ok(Err(error)) => debug!(%error, "A client and TLS do not agree."),
+        Err(_) => debug!("A client did not begin TLS in time."),
     }
 }
 
@@ -159,7 +168,7 @@ async fn serve_http(
     transport: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     leaves: bool,
     guest: Guest,
-    stop: CancellationToken,
+    goodbye: CancellationToken,
 ) -> Option<Opened> {
     let visit = guest.visit.clone();
     let (sender, mut opened) = oneshot::channel();
@@ -192,7 +201,7 @@ async fn serve_http(
                 let _ = timeout(FAREWELL, connection).await;
                 return None;
             }
-            () = stop.cancelled(), if !last => {
+            () = goodbye.cancelled(), if !last => {
                 last = true;
                 connection.as_mut().graceful_shutdown();
             }

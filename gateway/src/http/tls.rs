@@ -25,7 +25,7 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// The certificate of the public port, with its key.
 pub struct Certificate {
     secret: String,
-    certificate: SecretFile,
+    chain: SecretFile,
     key: SecretFile,
     state: Mutex<State>,
 }
@@ -71,8 +71,8 @@ impl Certificate {
             let secret = SecretKeyRef { name: name.clone(), key: key.into() };
             SecretFile::new(&config.secrets_dir, FIELD.into(), secret)
         };
-        let (certificate, key, state) = (file("tls.crt"), file("tls.key"), Mutex::default());
-        Some(Arc::new(Self { secret: name.clone(), certificate, key, state }))
+        let (chain, key, state) = (file("tls.crt"), file("tls.key"), Mutex::default());
+        Some(Arc::new(Self { secret: name.clone(), chain, key, state }))
     }
 
     /// What makes TLS of a connection, by the pair as it is now; `None` as long as there was no good one.
@@ -99,13 +99,13 @@ impl Certificate {
     /// The state, by the files as they are now.
     fn look(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Ok(certificate), Ok(key)) = (self.certificate.load(), self.key.load()) else { return state };
-        let read = Some((certificate, key));
+        let (Ok(chain), Ok(key)) = (self.chain.load(), self.key.load()) else { return state };
+        let read = Some((chain, key));
         if state.read == read {
             return state;
         }
         state.read = read;
-        let made = state.read.as_ref().map(|(certificate, key)| make(certificate, key)).transpose();
+        let made = state.read.as_ref().map(|(chain, key)| make(chain, key)).transpose();
         state.error = match made {
             Ok(config) => {
                 info!(field = FIELD, "The certificate of the public port was read.");
@@ -122,8 +122,8 @@ impl Certificate {
     }
 }
 
-fn make(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, Unusable> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+fn make(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, Unusable> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
     let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(Unusable::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| Unusable::Key)?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
