@@ -89,16 +89,16 @@ async fn load(world: &World) -> Result<Vec<sse_tests::client::Stream>> {
     }
     let cursor = gone.last_id.clone();
     drop(gone);
-    for i in 0..3 {
-        publisher.publish("sse.acme.user.alice", &i.to_string()).await?;
-        stays.event().await?;
-    }
     eventually("the slot of the one that went", Duration::from_secs(5), || async {
         let open = first.status().await?["connections"].as_u64();
         ensure!(open == Some(1), "{open:?}");
         Ok(())
     })
     .await?;
+    for i in 0..3 {
+        publisher.publish("sse.acme.user.alice", &i.to_string()).await?;
+        stays.event().await?;
+    }
     let mut back = alice.open(&cursor).await?;
     for _ in 0..3 {
         back.event().await?;
