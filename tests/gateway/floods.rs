@@ -148,12 +148,12 @@ async fn rapid_reset_ends_the_attackers_connections() -> Result<()> {
 async fn a_head_without_end_is_cut_and_not_kept() -> Result<()> {
     let served = served(json!({})).await?;
     let address = served.gateway.address;
-    // A header that is short in a table and long outside, again and again; and frames of nothing.
+    // A long header, again and again; and frames of nothing.
     let bombs: [Vec<u8>; 2] = [
         {
             let (name, value) = ("x".repeat(20), "y".repeat(4000));
             let literal = frames::get("/", &[(&name, &value)]);
-            frame(CONTINUATION, 0, 1, &literal[literal.len() - 4030..])
+            frame(CONTINUATION, 0, 1, &literal[frames::get("/", &[]).len()..])
         },
         frame(CONTINUATION, 0, 1, &[]),
     ];

@@ -7,9 +7,9 @@ use hyper::Method;
 use serde_json::{Value, json};
 use sse_tests::authority::{Authority, Pair};
 use sse_tests::client::{Client, Door};
-use sse_tests::eventually;
 use sse_tests::h2::Http2;
 use sse_tests::process::{Gateway, Nats, merge};
+use sse_tests::{eventually, proc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -164,7 +164,8 @@ async fn a_handshake_that_does_not_go_on_is_cut() -> Result<()> {
 async fn who_takes_nothing_over_tls_is_cut_as_anybody() -> Result<()> {
     let (nats, authority) = (Nats::start().await?, Authority::new()?);
     let gateway = ready(&nats, &authority, json!({"limits": {"writeTimeoutSeconds": 2}})).await?;
-    let stalled = alice(&gateway, &authority)?.open("").await?;
+    let mut stalled = alice(&gateway, &authority)?.open_bearer("", &[]).await?;
+    let opened = proc::sockets(gateway.id()?)?;
     let publisher = nats.publisher().await?;
     let event = "x".repeat(16_000);
     for _ in 0..1000 {
@@ -174,6 +175,14 @@ async fn who_takes_nothing_over_tls_is_cut_as_anybody() -> Result<()> {
     let metrics = gateway.get("/metrics").await?.1;
     let ended = r#"sse_server_connection_duration_seconds_count{reason="write_timeout"} 1"#;
     ensure!(metrics.contains(ended), "{metrics}");
-    drop(stalled);
+    eventually("its socket to be closed", PATIENCE, || async {
+        let open = proc::sockets(gateway.id()?)?;
+        ensure!(open < opened, "{open} sockets");
+        Ok(())
+    })
+    .await?;
+    // Not even the end of the body: the connection is gone.
+    while let Ok(Some(_)) = stalled.next(PATIENCE).await {}
+    assert_eq!(stalled.ended_cleanly, Some(false));
     Ok(())
 }

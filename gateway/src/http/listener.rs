@@ -189,16 +189,19 @@ async fn serve_http(
                 drop(connection);
                 return Some(opened);
             }
+            () = visit.cut.cancelled() => {
+                // Whoever took nothing of a stream for so long takes no goodbye.
+                if !visit.is_busy() {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = timeout(FAREWELL, connection).await;
+                }
+                return None;
+            }
             result = connection.as_mut() => {
                 // A client that goes away is no error of ours.
                 if let Err(error) = result {
                     debug!(%error, "A connection ended early.");
                 }
-                return None;
-            }
-            () = visit.cut.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                let _ = timeout(FAREWELL, connection).await;
                 return None;
             }
             () = goodbye.cancelled(), if !last => {

@@ -128,6 +128,11 @@ impl Visit {
         }
     }
 
+    /// Whether a request is being answered, or there is a stream.
+    pub fn is_busy(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).busy > 0
+    }
+
     /// Notes that it is over as far as the lobby is concerned: it will not wait again.
     pub fn leave(&self) {
         self.cut.cancel();
