@@ -183,11 +183,11 @@ async fn serve_http(
     loop {
         tokio::select! {
             biased;
-            Ok(opened) = &mut opened, if leaves => {
+            opened = &mut opened, if leaves => {
                 visit.leave();
                 // With the parser goes what the client sent after its request: there is nothing more to ask for.
                 drop(connection);
-                return Some(opened);
+                return opened.ok();
             }
             () = visit.cut.cancelled() => {
                 // Whoever took nothing of a stream for so long takes no goodbye.
