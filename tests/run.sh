@@ -16,6 +16,7 @@ diff crds/ssegateways.yaml charts/sse-gateway/files/ssegateways.yaml || die "the
 say "the gateway as a process, with a real NATS"
 "$here/toolbox/build.sh" nats-server nats-pub otelcol prometheus >/dev/null
 "$tests/publisher/install.sh" >/dev/null
+"$tests/clients/install.sh" >/dev/null
 cargo test --quiet --locked -p sse-tests --lib --test gateway
 
 say "chaos: one nats-server, and a cluster of three"

@@ -4,6 +4,7 @@
 
 mod auth;
 mod behind;
+mod clients;
 mod control;
 mod cookie;
 mod cors;

@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod client;
+pub mod clients;
 pub mod cluster;
 pub mod collector;
 pub mod dashboards;

@@ -1,0 +1,180 @@
+//! Clients that are not ours see what was published, by the specification of Server-Sent Events (WHATWG HTML, section
+//! 9.2), and come back from a cut without a gap or a duplicate.
+//!
+//! Each gets the same inputs three times: live, replayed after the gateway was killed under it, and live again. Where a
+//! client is known to deviate from the specification, its test says how, and expects just that.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use sse_tests::clients::{Seen, Watcher};
+use sse_tests::eventually;
+use sse_tests::jwt::jwt;
+use sse_tests::process::{Gateway, Nats};
+use sse_tests::publisher::Publisher;
+
+/// What ends each round: whatever came too often would come before.
+const LAST: &str = "the last";
+/// The event types of the inputs, and `message`, which is what an event without one is.
+const TYPES: [&str; 6] = ["message", "order.shipped", "data", "two  words", "größe:✓", "id: 7"];
+
+/// What is published: an event type, and data.
+fn inputs() -> Vec<(Option<&'static str>, String)> {
+    let data = [
+        "plain",
+        "",
+        "a\nb\nc",
+        "a\rb\r\nc\n\nd\r\r\ne",
+        "ends\n",
+        "ends\r\n",
+        "\nbegins",
+        "\n",
+        "\r",
+        ":",
+        ": no comment",
+        "a: b:c::",
+        " one space",
+        "  two spaces\n \n\ttab ",
+        "data: no field\ndata\nid: 7\nid\nevent: none\nretry: 1\n\n: no comment\nretry: 1",
+        "nul \0 in it",
+        "\u{feff}begins with a byte order mark",
+        // To some languages they end lines.
+        "a\u{b}b\u{c}c\u{1c}d\u{1d}e\u{1e}f\u{85}g\u{2028}h\u{2029}i",
+        "{\"json\": \"ünïcödé ✓ 🦀\"}",
+    ];
+    let mut inputs: Vec<_> = data.into_iter().map(|data| (None, data.to_owned())).collect();
+    inputs.extend(TYPES.map(|kind| (Some(kind), format!("of type {kind}"))));
+    inputs.push((Some("order.shipped"), String::new()));
+    // Characters of four bytes, wherever 16,384 bytes end, in four ways; and wherever anybody else reads up to.
+    for shift in 0..4 {
+        inputs.push((None, "x".repeat(16_000 + shift) + &"🦀".repeat(200)));
+        inputs.push((None, "x".repeat(shift) + &"🦀".repeat(40_000)));
+    }
+    inputs.push((None, "x".repeat(200_000)));
+    inputs.push((None, "y\n".repeat(20_000)));
+    inputs.push((None, LAST.to_owned()));
+    inputs
+}
+
+/// Publishes the inputs. Returns what a client by the letter of the specification sees.
+async fn publish(publisher: &Publisher, gateway_epoch: &str) -> Result<Vec<Seen>> {
+    let mut expected = Vec::new();
+    for (kind, data) in inputs() {
+        let headers: Vec<_> = kind.map(|kind| ("Sse-Event", kind)).into_iter().collect();
+        let sequence = publisher.publish_with("sse.acme.user.alice", &headers, &data).await?;
+        expected.push(Seen {
+            kind: kind.unwrap_or("message").to_owned(),
+            id: format!("{gateway_epoch}-{sequence}"),
+            data: data.replace("\r\n", "\n").replace('\r', "\n"),
+        });
+    }
+    Ok(expected)
+}
+
+/// How a client reads a stream otherwise than the specification has it.
+#[derive(Clone, Copy, Default)]
+struct Deviation {
+    /// It dispatches blocks that have no data: comments, positions, `retry`.
+    dispatches_without_data: bool,
+    /// What it makes of the data of an event.
+    data: Option<fn(&str) -> String>,
+}
+
+/// A world with one gateway, for one client.
+struct World {
+    _nats: Nats,
+    gateway: Gateway,
+    publisher: Publisher,
+    epoch: String,
+}
+
+impl World {
+    async fn start(more: Value) -> Result<Self> {
+        let nats = Nats::start().await?;
+        let mut patch = json!({"limits": {"maxPayloadBytes": 262_144}, "stream": {"retryMs": 100}});
+        sse_tests::process::merge(&mut patch, more);
+        let gateway = Gateway::start(&nats, patch).await?;
+        let publisher = nats.publisher().await?;
+        let epoch = gateway.status().await?["stream"]["epoch"].as_str().context("an epoch")?.to_owned();
+        Ok(Self { _nats: nats, gateway, publisher, epoch })
+    }
+
+    fn base(&self) -> String {
+        format!("http://{}/api/v1/sse", self.gateway.address)
+    }
+
+    /// Starts a client, and has it see everything.
+    async fn watched_by(mut self, program: &str, arguments: &[&str], deviation: Deviation) -> Result<()> {
+        let base = self.base();
+        let arguments: Vec<&str> = [base.as_str()].into_iter().chain(arguments.iter().copied()).collect();
+        let mut watcher = Watcher::start(program, &jwt("acme", "alice"), &arguments)?;
+        eventually("a stream", Duration::from_secs(30), || async {
+            let status = self.gateway.status().await?;
+            ensure!(status["connections"] == 1, "{status} {}", watcher.said());
+            Ok(())
+        })
+        .await?;
+        let live = publish(&self.publisher, &self.epoch).await?;
+        sees(&mut watcher, live, deviation).await.context("live")?;
+        self.gateway.kill().await?;
+        let away = publish(&self.publisher, &self.epoch).await?;
+        self.gateway.restart()?;
+        self.gateway.ready().await?;
+        sees(&mut watcher, away, deviation).await.context("what was published while the gateway was away")?;
+        let live = publish(&self.publisher, &self.epoch).await?;
+        sees(&mut watcher, live, deviation).await.context("live, after it came back")
+    }
+}
+
+async fn sees(watcher: &mut Watcher, mut expected: Vec<Seen>, deviation: Deviation) -> Result<()> {
+    if let Some(data) = deviation.data {
+        expected.iter_mut().for_each(|event| event.data = data(&event.data));
+    }
+    let empty: BTreeSet<String> =
+        expected.iter().filter(|event| event.data.is_empty()).map(|event| event.id.clone()).collect();
+    for event in expected {
+        let mut seen = watcher.next().await?;
+        while deviation.dispatches_without_data && seen.data.is_empty() && !empty.contains(&seen.id) {
+            seen = watcher.next().await?;
+        }
+        ensure!(seen == event, "expected {}, but it saw {}", short(&event), short(&seen));
+    }
+    Ok(())
+}
+
+/// Enough of an event to know it by.
+fn short(event: &Seen) -> String {
+    let length = event.data.len();
+    let data: String = event.data.chars().take(80).collect();
+    format!("{:?} {} {data:?} of {length} bytes", event.kind, event.id)
+}
+
+#[tokio::test]
+async fn eventsource_of_npm_sees_everything_and_comes_back_with_a_token_each_time() -> Result<()> {
+    World::start(json!({})).await?.watched_by("eventsource.cjs", &TYPES, Deviation::default()).await
+}
+
+#[tokio::test]
+async fn fetch_event_source_of_npm_sees_everything_and_comes_back() -> Result<()> {
+    let deviation = Deviation {
+        dispatches_without_data: true,
+        // It forgets empty lines before the first with text, and decodes each line as if a text began there.
+        data: Some(|data| {
+            let lines: Vec<_> = data.split('\n').map(|line| line.trim_start_matches('\u{feff}')).collect();
+            lines.join("\n").trim_start_matches('\n').to_owned()
+        }),
+    };
+    World::start(json!({})).await?.watched_by("fetch_event_source.cjs", &[], deviation).await
+}
+
+#[tokio::test]
+async fn httpx_sse_of_pypi_sees_everything_and_comes_back_over_http1_and_http2() -> Result<()> {
+    let deviation = Deviation { dispatches_without_data: true, data: None };
+    for version in ["1", "2"] {
+        let world = World::start(json!({})).await?;
+        world.watched_by("httpx_client.py", &[version], deviation).await.context(version)?;
+    }
+    Ok(())
+}
