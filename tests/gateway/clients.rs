@@ -4,6 +4,8 @@
 //! Each gets the same inputs three times: live, replayed after the gateway was killed under it, and live again. Where a
 //! client is known to deviate from the specification, its test says how, and expects just that.
 
+mod rust;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -105,11 +107,15 @@ impl World {
         format!("http://{}/api/v1/sse", self.gateway.address)
     }
 
-    /// Starts a client, and has it see everything.
-    async fn watched_by(mut self, program: &str, arguments: &[&str], deviation: Deviation) -> Result<()> {
+    /// Starts a program, and has it see everything.
+    async fn watched_by(self, program: &str, arguments: &[&str], deviation: Deviation) -> Result<()> {
         let base = self.base();
         let arguments: Vec<&str> = [base.as_str()].into_iter().chain(arguments.iter().copied()).collect();
-        let mut watcher = Watcher::start(program, &jwt("acme", "alice"), &arguments)?;
+        let watcher = Watcher::start(program, &jwt("acme", "alice"), &arguments)?;
+        self.seen_by(watcher, deviation).await
+    }
+
+    async fn seen_by(mut self, mut watcher: Watcher, deviation: Deviation) -> Result<()> {
         eventually("a stream", Duration::from_secs(30), || async {
             let status = self.gateway.status().await?;
             ensure!(status["connections"] == 1, "{status} {}", watcher.said());
@@ -175,6 +181,26 @@ async fn httpx_sse_of_pypi_sees_everything_and_comes_back_over_http1_and_http2()
     for version in ["1", "2"] {
         let world = World::start(json!({})).await?;
         world.watched_by("httpx_client.py", &[version], deviation).await.context(version)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn go_sse_sees_everything_and_comes_back_over_http1_and_http2() -> Result<()> {
+    let deviation = Deviation { dispatches_without_data: true, data: None };
+    for version in ["1", "2"] {
+        let world = World::start(json!({})).await?;
+        world.watched_by("sse-watch", &[version], deviation).await.context(version)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn eventsource_client_of_rust_sees_everything_and_comes_back_over_http1_and_http2() -> Result<()> {
+    for http2 in [false, true] {
+        let world = World::start(json!({})).await?;
+        let watcher = rust::watcher(&world.base(), &jwt("acme", "alice"), http2)?;
+        world.seen_by(watcher, Deviation::default()).await.with_context(|| format!("HTTP/2: {http2}"))?;
     }
     Ok(())
 }

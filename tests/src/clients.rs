@@ -5,17 +5,23 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use serde::Deserialize;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::PollSender;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::process::{cache, toolbox};
 
 /// For what was published already, and for a client that has to come back first.
 const DEADLINE: Duration = Duration::from_secs(40);
+/// Events that a client of this process may be ahead of its test.
+const WAITING: usize = 64;
 
 /// An event as a client tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -26,12 +32,10 @@ pub struct Seen {
     pub data: String,
 }
 
-/// A client that runs. Killed when dropped.
+/// A client that runs. Ended when dropped.
 pub struct Watcher {
-    _child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-    /// Its home, where it may leave what it likes, and what it said on stderr.
-    dir: TempDir,
+    events: BoxStream<'static, Result<Seen>>,
+    process: Option<(Child, TempDir)>,
 }
 
 /// The interpreter of a program.
@@ -72,7 +76,22 @@ impl Watcher {
         let installed = || format!("no {program}: run tests/clients/install.sh");
         let mut child = command.spawn().with_context(installed)?;
         let lines = BufReader::new(child.stdout.take().context("a stdout")?).lines();
-        Ok(Self { _child: child, lines, dir })
+        let events = stream::try_unfold(lines, async |mut lines| {
+            let Some(line) = lines.next_line().await? else { return Ok(None) };
+            Ok(Some((serde_json::from_str(&line).with_context(|| line.clone())?, lines)))
+        });
+        Ok(Self { events: events.boxed(), process: Some((child, dir)) })
+    }
+
+    /// A client that is a part of this process.
+    pub fn within(events: impl Stream<Item = Seen> + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let running = tokio::spawn(events.map(Ok).forward(PollSender::new(sender)));
+        let running = AbortOnDropHandle::new(running);
+        let events = stream::unfold((receiver, running), async |(mut receiver, running)| {
+            Some((Ok(receiver.recv().await?), (receiver, running)))
+        });
+        Self { events: events.boxed(), process: None }
     }
 
     /// What it sees next.
@@ -81,16 +100,15 @@ impl Watcher {
     ///
     /// When it sees nothing in time, or has ended; the error has what it said.
     pub async fn next(&mut self) -> Result<Seen> {
-        let line = timeout(DEADLINE, self.lines.next_line()).await;
-        match line.with_context(|| format!("it sees nothing: {}", self.said()))?? {
-            Some(line) => serde_json::from_str(&line).with_context(|| line.clone()),
-            None => bail!("it has ended: {}", self.said()),
-        }
+        let next = timeout(DEADLINE, self.events.next()).await;
+        let next = next.with_context(|| format!("it sees nothing: {}", self.said()))?;
+        next.with_context(|| format!("it has ended: {}", self.said()))?
     }
 
     /// What it said on stderr.
     #[must_use]
     pub fn said(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
+        let said = self.process.as_ref().map(|(_, dir)| std::fs::read_to_string(dir.path().join("stderr")));
+        said.and_then(Result::ok).unwrap_or_default()
     }
 }

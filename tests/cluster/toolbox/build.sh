@@ -37,6 +37,7 @@ otelcol                 | otelcol      | builder.yaml                           
 mercure                 | mercure      | github.com/dunglas/mercure/cmd/mercure        |
 prometheus              | prometheus   | github.com/prometheus/prometheus/cmd/prometheus |
 promtool                | prometheus   | github.com/prometheus/prometheus/cmd/promtool   |
+sse-watch               | sse-watch    | .                                             |
 "
 
 build() { # TOOL DIRECTORY PACKAGE LINKER-FLAGS
@@ -44,6 +45,8 @@ build() { # TOOL DIRECTORY PACKAGE LINKER-FLAGS
   # Of all that Prometheus can discover, Kubernetes is what we need: clouds are most of its code.
   if [[ $2 == prometheus ]]; then flags+=(-tags=remove_all_sd,enable_kubernetes_sd); fi
   if [[ $3 == *.yaml ]]; then pinned+=("$here/$2/$3"); fi
+  # A program of our own.
+  if [[ $3 == . ]]; then pinned+=("$here/$2"/*.go); fi
   inputs=$({ go env GOVERSION GOARCH; printf '%s\n' "$3" "${flags[@]}"; cat "${pinned[@]}"; } | sha256sum)
   if [[ -x $bin/$1 && -f $stamp && $(<"$stamp") == "$inputs" ]]; then return; fi
   local began=$SECONDS
