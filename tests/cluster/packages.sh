@@ -28,6 +28,7 @@ if [[ ${1:-} == tests ]]; then
   need nodejs command -v node
   need npm command -v npm
   need python3-venv python3 -c 'import ensurepip'
+  need chromium command -v chromium
 fi
 
 if ((${#missing[@]} == 0)); then exit; fi

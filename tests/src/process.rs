@@ -53,7 +53,11 @@ fn built(name: &str) -> Result<PathBuf> {
 }
 
 /// A port that was free a moment ago: a server that is restarted keeps it.
-pub(crate) fn free_port() -> Result<u16> {
+///
+/// # Errors
+///
+/// When there is none.
+pub fn free_port() -> Result<u16> {
     let ports = (0..1000).map(|_| rand::random_range(PORTS));
     let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     ports.into_iter().find(free).context("a free port")
