@@ -11,6 +11,7 @@ function again() {
 
 async function connect() {
   const answer = await fetch(`${base}/token`, { method: "POST", headers: { Authorization: `Bearer ${process.env.JWT}` } });
+  if (!answer.ok) throw new Error(`no token: ${answer.status}`);
   const { token } = await answer.json();
   const source = new EventSource(`${base}/stream?token=${token}&lastEventId=${lastId}`);
   for (const type of types) {

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 
+import h2.exceptions
 import httpx
 from httpx_sse import SSEError, connect_sse
 
@@ -21,6 +22,7 @@ with httpx.Client(http1=version == "1", http2=version == "2", timeout=httpx.Time
                 for event in source.iter_sse():
                     headers["Last-Event-ID"] = event.id
                     print(json.dumps({"type": event.event, "id": event.id, "data": event.data}), flush=True)
-        except (httpx.TransportError, SSEError) as error:
+        # To h2, PING after GOAWAY is an error: python-hyper/h2#1199.
+        except (httpx.TransportError, h2.exceptions.ProtocolError, SSEError) as error:
             print(error, file=sys.stderr, flush=True)
             time.sleep(0.1)
