@@ -30,9 +30,9 @@ http.createServer(async (request, response) => {
   const [headers, body] = answer ? answer() : [{}, ""];
   response.writeHead(answer ? 200 : 404, headers).end(body);
 }).listen(Number(port), "127.0.0.1", () => {
-  // Of a gateway with TLS `--ignore-certificate-errors` belongs here; then it is asked over HTTP/2.
   const flags = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-    "--disable-component-update", "--no-first-run", "--no-proxy-server", `--user-data-dir=${process.env.HOME}/profile`];
+    "--disable-component-update", "--no-first-run", "--no-proxy-server", "--ignore-certificate-errors",
+    `--user-data-dir=${process.env.HOME}/profile`];
   if (process.getuid() === 0) flags.push("--no-sandbox");
   // It ends with this process, however that ends.
   const chromium = ["--pdeathsig", "KILL", "chromium", ...flags, `http://127.0.0.1:${port}/`];

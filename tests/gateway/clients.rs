@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use sse_tests::authority::Pair;
 use sse_tests::clients::{Seen, Watcher};
 use sse_tests::eventually;
 use sse_tests::jwt::jwt;
@@ -104,21 +105,36 @@ struct World {
     gateway: Gateway,
     publisher: Publisher,
     epoch: String,
+    scheme: &'static str,
 }
 
 impl World {
     async fn start(more: Value) -> Result<Self> {
+        Self::start_with(more, None).await
+    }
+
+    /// The same, of a gateway that serves TLS.
+    async fn start_with(more: Value, tls: Option<Pair>) -> Result<Self> {
         let nats = Nats::start().await?;
         let mut patch = json!({"limits": {"maxPayloadBytes": 262_144}, "stream": {"retryMs": 100}});
         sse_tests::process::merge(&mut patch, more);
-        let gateway = Gateway::start(&nats, patch).await?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        if tls.is_some() {
+            patch["tls"] = json!({"secretName": "cert"});
+        }
+        let gateway = Gateway::start_unready(&nats, "tests/gateway", patch)?;
+        if let Some(pair) = tls {
+            gateway.write_secret("cert", "tls.crt", &pair.certificate)?;
+            gateway.write_secret("cert", "tls.key", &pair.key)?;
+        }
+        gateway.ready().await?;
         let publisher = nats.publisher().await?;
         let epoch = gateway.status().await?["stream"]["epoch"].as_str().context("an epoch")?.to_owned();
-        Ok(Self { _nats: nats, gateway, publisher, epoch })
+        Ok(Self { _nats: nats, gateway, publisher, epoch, scheme })
     }
 
     fn base(&self) -> String {
-        format!("http://{}/api/v1/sse", self.gateway.address)
+        format!("{}://{}/api/v1/sse", self.scheme, self.gateway.address)
     }
 
     /// Starts a program, and has it see everything.
