@@ -63,7 +63,8 @@ pub fn start(parts: Parts, cancel: CancellationToken) -> io::Result<oneshot::Rec
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (ended, end) = oneshot::channel();
     thread::Builder::new().name("nats".into()).spawn(move || {
-        runtime.block_on(run(parts, cancel));
+        // As a task among tasks: the runtime looks at its sockets each time before it polls what it blocks on.
+        let _ = runtime.block_on(runtime.spawn(run(parts, cancel)));
         // The connection ends with its runtime.
         drop(runtime);
         let _ = ended.send(());
