@@ -41,9 +41,8 @@ impl SseGatewaySpec {
             "drain.windowSeconds",
             "all clients of a pod come back at the same time when it is replaced",
         );
-        let most = self.limits.max_connections_per_user > self.limits.max_connections_per_pod;
         add(
-            most,
+            self.limits.max_connections_per_user > self.limits.max_connections_per_pod,
             "limits.maxConnectionsPerUser",
             "is above limits.maxConnectionsPerPod: one user can fill a pod",
         );

@@ -28,9 +28,7 @@ pub struct Report {
 ///
 /// When it can not be read, or is no YAML.
 pub fn check(file: &Path) -> Result<Report, ConfigError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
-    let mut value = config::value(&text)?;
+    let mut value = config::value(&config::text(file)?)?;
     if value["kind"] == "SseGateway" {
         value = value["spec"].take();
     }

@@ -78,9 +78,7 @@ impl Config {
         name: GatewayName,
         generation: u64,
     ) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
-        Self::parse(&text, secrets_dir, name, generation)
+        Self::parse(&text(file)?, secrets_dir, name, generation)
     }
 
     /// Reads and checks the text of the file.
@@ -122,6 +120,15 @@ impl Config {
     pub fn token_bucket(&self) -> String {
         format!("SSE_tokens_{}_{}", self.name.namespace, self.name.name)
     }
+}
+
+/// Reads the file.
+///
+/// # Errors
+///
+/// When it can not be read.
+pub fn text(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file).map_err(|source| ConfigError::Read { path: file.to_owned(), source })
 }
 
 /// Patterns that are too long when encoded: what the schema can not see.

@@ -18,7 +18,11 @@ pub struct Headers<'a> {
     content_type_small: Option<&'a str>,
     traceparent: Option<&'a str>,
     ce_traceparent: Option<&'a str>,
-    /// When the server stored it: the last value, which is the server's.
+    /// Where the server stored it: the last value, which is the server's.
+    pub sequence: Option<&'a str>,
+    /// Under which subject: the last value.
+    pub subject: Option<&'a str>,
+    /// When: the last value.
     pub stored: Option<&'a str>,
     /// Whether the server marks a deletion.
     pub marker: bool,
@@ -43,11 +47,15 @@ impl<'a> Headers<'a> {
                 "traceparent" => found.traceparent = first,
                 "ce-traceparent" => found.ce_traceparent = first,
                 "Nats-Marker-Reason" => found.marker = true,
-                "Nats-Time-Stamp" => {
-                    found.stored = values.last().map(HeaderValue::as_str);
-                    found.servers = found.servers.max(values.len());
-                }
-                "Nats-Sequence" | "Nats-Last-Sequence" | "Nats-Subject" | "Nats-Stream" => {
+                servers @ ("Nats-Sequence" | "Nats-Last-Sequence" | "Nats-Subject" | "Nats-Stream"
+                | "Nats-Time-Stamp") => {
+                    let last = values.last().map(HeaderValue::as_str);
+                    match servers {
+                        "Nats-Sequence" => found.sequence = last,
+                        "Nats-Subject" => found.subject = last,
+                        "Nats-Time-Stamp" => found.stored = last,
+                        _ => {}
+                    }
                     found.servers = found.servers.max(values.len());
                 }
                 _ => {}

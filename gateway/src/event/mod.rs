@@ -51,7 +51,20 @@ pub enum Source {
 impl Message {
     #[must_use]
     pub fn new(sequence: u64, subject: Subject, headers: &HeaderMap, payload: Bytes, source: Source) -> Self {
+        Self::read(sequence, subject, &Headers::of(headers), payload, source)
+    }
+
+    /// A message to which the server added its headers: its place, and its subject where that is not known
+    /// otherwise. `None` when they are not there: then it is a word of the server's own.
+    #[must_use]
+    pub fn annotated(subject: Option<Subject>, headers: &HeaderMap, payload: Bytes) -> Option<Self> {
         let headers = Headers::of(headers);
+        let sequence = headers.sequence?.parse().ok()?;
+        let subject = subject.or_else(|| headers.subject.map(Into::into))?;
+        Some(Self::read(sequence, subject, &headers, payload, Source::Annotated))
+    }
+
+    fn read(sequence: u64, subject: Subject, headers: &Headers<'_>, payload: Bytes, source: Source) -> Self {
         let flaw = if headers.marker {
             Some(Refusal::Marker)
         } else if headers.servers > usize::from(source == Source::Annotated) {

@@ -40,7 +40,10 @@ enum Credential<'a> {
 impl Gateway {
     /// Verifies the JWT in `Authorization`, and that a tenant header, if there is one, agrees.
     pub(super) async fn bearer(&self, headers: &HeaderMap) -> Result<Identity, Problem> {
-        let jwt = authorization(headers)?.ok_or(Unauthorized::NoCredential)?;
+        self.verified(authorization(headers)?.ok_or(Unauthorized::NoCredential)?, headers).await
+    }
+
+    async fn verified(&self, jwt: &str, headers: &HeaderMap) -> Result<Identity, Problem> {
         let identity = self.verifier.verify(jwt).await?;
         check_tenant(&identity, headers)?;
         Ok(identity)
@@ -56,9 +59,7 @@ impl Gateway {
         if !is_own_page(&head.headers, &head.uri, &self.config.spec.cors.allowed_origins) {
             return Err(foreign_page());
         }
-        let identity = self.verifier.verify(jwt).await?;
-        check_tenant(&identity, &head.headers)?;
-        Ok(identity)
+        self.verified(jwt, &head.headers).await
     }
 
     /// Verifies the credential of a stream request, and uses it up when it is a token.
@@ -67,16 +68,16 @@ impl Gateway {
         headers: &HeaderMap,
         token: Option<&str>,
     ) -> Result<Identity, Problem> {
-        let identity = match self.credential(headers, token)? {
-            Credential::Bearer(jwt) | Credential::Cookie(jwt) => self.verifier.verify(jwt).await?,
+        match self.credential(headers, token)? {
+            Credential::Bearer(jwt) | Credential::Cookie(jwt) => self.verified(jwt, headers).await,
             Credential::Token(token) => {
                 let redeemed = self.redeem(token).await;
                 self.count_token(&redeemed, "redeemed");
-                redeemed?
+                let identity = redeemed?;
+                check_tenant(&identity, headers)?;
+                Ok(identity)
             }
-        };
-        check_tenant(&identity, headers)?;
-        Ok(identity)
+        }
     }
 
     async fn redeem(&self, token: &str) -> Result<Identity, Problem> {

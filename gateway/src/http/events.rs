@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{Query, Request, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::LengthLimitError;
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::posted::{self, SUBJECT};
 use super::problem::Problem;
-use super::{Gateway, bad_request};
+use super::{Gateway, bad_request, fresh};
 use crate::cursor::Cursor;
 use crate::event::{Message, Refusal, Source};
 use crate::nats::publish::Publisher;
@@ -91,9 +91,7 @@ pub(super) async fn post(State(gateway): State<Arc<Gateway>>, request: Request) 
             _ => "refused",
         },
     });
-    let headers = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "application/json")];
-    let body = json!({ "id": stored?.id.to_string() }).to_string();
-    Ok((StatusCode::ACCEPTED, headers, body).into_response())
+    Ok((StatusCode::ACCEPTED, fresh(&json!({ "id": stored?.id.to_string() }))).into_response())
 }
 
 async fn publish(gateway: &Gateway, request: Request) -> Result<Stored, Problem> {

@@ -23,6 +23,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::jwt::Verifier;
@@ -88,6 +89,12 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         router = router.layer(from_fn_with_state(gateway.clone(), cors::cross_origin));
     }
     router.with_state(gateway)
+}
+
+/// An answer in JSON that is nobody else's, nor good a second time.
+fn fresh(answer: &Value) -> Response {
+    let headers = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "application/json")];
+    (headers, answer.to_string()).into_response()
 }
 
 fn bad_request(detail: impl Into<String>) -> Problem {

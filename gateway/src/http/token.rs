@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use serde_json::json;
 
-use super::Gateway;
 use super::problem::Problem;
+use super::{Gateway, fresh};
 
 pub async fn mint(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Result<Response, Problem> {
     let minted = token(&gateway, &headers).await;
     gateway.count_token(&minted, "minted");
-    let headers = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "application/json")];
-    Ok((headers, json!({ "token": minted? }).to_string()).into_response())
+    Ok(fresh(&json!({ "token": minted? })))
 }
 
 async fn token(gateway: &Gateway, headers: &HeaderMap) -> Result<String, Problem> {

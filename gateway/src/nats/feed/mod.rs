@@ -28,7 +28,7 @@ use super::provision::{self, Facts, ProvisionError};
 use super::status::Status;
 use super::{Link, Parts};
 use crate::config::Config;
-use crate::event::{Entry, Message, Source};
+use crate::event::{Entry, Message};
 use crate::hub::Hub;
 use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
@@ -371,11 +371,10 @@ impl Feed {
     /// A message of the feed, under the subject that it was published to.
     fn stored(&self, message: async_nats::Message) -> Option<Message> {
         let headers = message.headers?;
-        let sequence = headers.get_last("Nats-Sequence")?.as_str().parse().ok()?;
         let prefix = &self.config.spec.nats.subject_prefix;
         let rest = message.subject.strip_prefix(prefix.as_str())?.strip_prefix("-live.")?;
         let subject = format!("{prefix}.{rest}").into();
-        Some(Message::new(sequence, subject, &headers, message.payload, Source::Annotated))
+        Message::annotated(Some(subject), &headers, message.payload)
     }
 
     /// A sequence that came before, out of the blue: does the log count from the beginning again?

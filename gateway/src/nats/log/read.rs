@@ -22,7 +22,7 @@ use tracing::warn;
 use super::LogError;
 use super::page::{Draft, Page};
 use super::stored::{self, Stored};
-use crate::event::{Message, Source};
+use crate::event::Message;
 use crate::nats::Link;
 
 /// Messages of a page, in bytes. One more message may come over it.
@@ -351,13 +351,9 @@ fn ended(answer: &async_nats::Message) -> Result<bool, LogError> {
     }
 }
 
-/// A message with the server's headers: of a direct get. `None` when they are not there: then it is a
-/// word of the server's own. A status that has them is a publisher's, and means nothing.
+/// A message of a direct get. A status that has the server's headers is a publisher's, and means nothing.
 fn annotated(answer: &async_nats::Message) -> Option<Message> {
-    let headers = answer.headers.as_ref()?;
-    let sequence = headers.get_last("Nats-Sequence")?.as_str().parse().ok()?;
-    let subject = headers.get_last("Nats-Subject")?.as_str().into();
-    Some(Message::new(sequence, subject, headers, answer.payload.clone(), Source::Annotated))
+    Message::annotated(None, answer.headers.as_ref()?, answer.payload.clone())
 }
 
 #[cfg(test)]
