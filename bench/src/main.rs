@@ -28,7 +28,7 @@ use measure::{Bench, Measure};
 
 #[derive(Parser)]
 #[command(about = "Measures the gateway beside its peers")]
-struct Arguments {
+pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     /// What is measured; everything when left out.
@@ -46,6 +46,9 @@ struct Arguments {
     /// Small counts, of which only correctness is judged.
     #[arg(long)]
     short: bool,
+    /// Minutes for which streams come and go.
+    #[arg(long, default_value_t = 3)]
+    churn: u64,
     /// Where the figures go, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -119,8 +122,7 @@ async fn measured(arguments: &Arguments) -> Result<Figures> {
     let gateway = arguments.gateway.clone().map_or_else(beside, Ok)?;
     let gateway = gateway.canonicalize().with_context(|| format!("{} is not built", gateway.display()))?;
     let mut figures = Figures::on(machine::Machine::here());
-    let parties = arguments.parties.clone();
-    let bench = Bench::start(gateway, parties, arguments.repeats, arguments.short).await?;
+    let bench = Bench::start(gateway, arguments).await?;
     bench.run(&arguments.only, &mut figures).await;
     Ok(figures)
 }

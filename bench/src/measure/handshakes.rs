@@ -57,17 +57,19 @@ fn tell(
 async fn minted(bench: &Bench, figures: &mut Figures) -> Result<()> {
     let count = bench.count(10_000, 500);
     let mut stage = Stage::start(bench, Name::Ours).await?;
-    let request = |user: u32| {
-        let jwt = jwt("acme", &format!("user-{user}"));
-        let head = "POST /api/v1/sse/token HTTP/1.1\r\nHost: x\r\nContent-Length: 0";
-        (user, format!("{head}\r\nAuthorization: Bearer {jwt}\r\n\r\n").into_bytes())
-    };
-    stage.open((0..WARM).map(request).collect(), true).await?;
-    let requests = (WARM..WARM + count).map(request).collect();
+    stage.open((0..WARM).map(token_request).collect(), true).await?;
+    let requests = (WARM..WARM + count).map(token_request).collect();
     let meter = stage.meter()?;
     let took = stage.open(requests, true).await?;
     tell(&stage, ("handshakes.token", "handshakes.token.cpu"), count, took, &meter, figures)?;
     stage.complete().await
+}
+
+/// What asks for a token.
+pub fn token_request(user: u32) -> (u32, Vec<u8>) {
+    let jwt = jwt("acme", &format!("user-{user}"));
+    let head = "POST /api/v1/sse/token HTTP/1.1\r\nHost: x\r\nContent-Length: 0";
+    (user, format!("{head}\r\nAuthorization: Bearer {jwt}\r\n\r\n").into_bytes())
 }
 
 /// A JWT signed by RS256, each another one.

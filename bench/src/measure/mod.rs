@@ -1,6 +1,7 @@
 //! What is measured. Each measure is a file: what it does, and which figures come out of it.
 
 mod broadcast;
+mod churn;
 pub mod growth;
 mod handshakes;
 mod http2;
@@ -18,6 +19,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use tokio::time::sleep;
 
+use crate::Arguments;
 use crate::figures::Figures;
 use crate::party::{Name, World};
 
@@ -42,6 +44,8 @@ pub enum Measure {
     Storm,
     /// From 1,000 to 15,000 connections, and 30,000 in two pods.
     Growth,
+    /// Streams that come and go.
+    Churn,
 }
 
 /// Who is measured, how often, on what.
@@ -51,15 +55,24 @@ pub struct Bench {
     pub repeats: usize,
     /// Small counts.
     pub short: bool,
+    /// How long streams come and go.
+    pub churn: Duration,
 }
 
 impl Bench {
     /// # Errors
     ///
     /// When NATS does not start, or the gateway does not make its stream.
-    pub async fn start(gateway: PathBuf, parties: Vec<Name>, repeats: usize, short: bool) -> Result<Self> {
-        let parties = if parties.is_empty() { Name::installed() } else { parties };
-        Ok(Self { world: World::start(gateway).await?, parties, repeats, short })
+    pub async fn start(gateway: PathBuf, arguments: &Arguments) -> Result<Self> {
+        let Arguments { repeats, short, churn, .. } = *arguments;
+        let parties = Some(arguments.parties.clone()).filter(|parties| !parties.is_empty());
+        Ok(Self {
+            world: World::start(gateway).await?,
+            parties: parties.unwrap_or_else(Name::installed),
+            repeats,
+            short,
+            churn: Duration::from_mins(churn),
+        })
     }
 
     /// Runs these measures, or all. What fails is told, and the others go on.
@@ -80,6 +93,7 @@ impl Bench {
                 Measure::Saturation => saturation::run(self, figures).await,
                 Measure::Storm => storm::run(self, figures).await,
                 Measure::Growth => growth::run(self, figures).await,
+                Measure::Churn => churn::run(self, figures).await,
             };
             if let Err(error) = measured {
                 figures.failures.push(format!("{measure:?}: {error:#}"));

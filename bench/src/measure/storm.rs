@@ -105,7 +105,7 @@ async fn publish(ours: &Ours, events: u64, event: impl Fn(u64) -> (u32, u32) + S
 }
 
 /// Where the log ends now, as a client's cursor.
-async fn cursor(ours: &Ours) -> Result<String> {
+pub async fn cursor(ours: &Ours) -> Result<String> {
     let status = ours.gateway.status().await?;
     let epoch = status["stream"]["epoch"].as_str().context("an epoch")?;
     Ok(format!("{epoch}-{}", status["stream"]["head"]))

@@ -83,6 +83,11 @@ pub const ROWS: &[Row] = &[
         Target::AtLeast(30_000.0),
     ),
     row("growth.two.memory", "Memory of each of them", "KB", Target::AtMost(3.0)),
+    row("churn.minutes", "Streams that come and go beside 1,000 that stay: for", "min", Target::None),
+    row("churn.streams", "So many of them", "", Target::None),
+    row("churn.early", "Memory of the pod from the first sixth of the time to the third", "MB", Target::None),
+    row("churn.late", "The same in the last sixth", "MB", Target::None),
+    row("churn.growth", "Grown by", "%", Target::AtMost(5.0)),
 ];
 
 impl Row {

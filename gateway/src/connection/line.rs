@@ -178,17 +178,22 @@ impl Line {
         }
     }
 
-    /// Hands events over, for which there must be room. Answers whether they go out at once.
+    /// Hands events over, for which there must be room. Answers when they went out; `None` when that is
+    /// still to come.
     ///
     /// # Errors
     ///
     /// When the client has gone.
-    pub fn events(&mut self, events: &[Arc<Delivery>], replayed: bool) -> Result<bool, Gone> {
+    pub fn events(&mut self, events: &[Arc<Delivery>], replayed: bool) -> Result<Option<Instant>, Gone> {
         let frames = events.iter().map(|event| &event.frame);
         match self {
-            Self::Socket(socket) => socket.write(&join(frames, socket.form())).map(|()| true),
+            Self::Socket(socket) => {
+                socket.write(&join(frames, socket.form()))?;
+                Ok(Some(if socket.rest.is_empty() { socket.accepted } else { Instant::now() }))
+            }
             Self::Slot(slot) => {
-                slot.put(join(frames, Frame::clone_bytes), events.into(), replayed).map(|()| false)
+                slot.put(join(frames, Frame::clone_bytes), events.into(), replayed)?;
+                Ok(None)
             }
         }
     }
@@ -207,9 +212,10 @@ impl Socket {
         if self.chunked { |frame| frame.chunk().clone() } else { Frame::clone_bytes }
     }
 
-    /// Writes what the kernel takes at once, and keeps the rest.
+    /// Writes what the kernel takes at once, and keeps the rest. The runtime is not asked whether there is room:
+    /// what it knows of a socket is not in the cache, and the kernel knows better.
     fn write(&mut self, bytes: &Bytes) -> Result<(), Gone> {
-        match self.stream.try_write(bytes) {
+        match SockRef::from(&self.stream).send(bytes) {
             Ok(written) => {
                 self.accepted = Instant::now();
                 if written < bytes.len() {

@@ -262,7 +262,7 @@ impl Connection {
         let frame = self.heartbeat();
         self.write(&[frame]).await?;
         if self.heartbeat_mode == HeartbeatMode::Event {
-            self.outbox().writer(|writer| writer.wrote(true));
+            self.outbox().writer(Writer::told);
         }
         Ok(())
     }

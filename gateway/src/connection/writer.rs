@@ -91,18 +91,19 @@ impl Writer {
     /// Writes events, for which there must be room.
     pub fn events(&mut self, events: &[Arc<Delivery>], replayed: bool) -> Result<(), Gone> {
         let (Some(line), Some(last)) = (&mut self.line, events.last()) else { return Err(Gone) };
-        if line.events(events, replayed)? {
-            self.observer.written(events, replayed);
+        let went = line.events(events, replayed)?;
+        if let Some(at) = went {
+            self.observer.written(events, replayed, at);
         }
         self.position.sequence = last.sequence;
-        self.wrote(true);
+        self.wrote(went.unwrap_or_else(Instant::now), true);
         Ok(())
     }
 
     /// Writes something else, for which there must be room.
     pub fn frames(&mut self, frames: &[Frame]) -> Result<(), Gone> {
         self.line.as_mut().ok_or(Gone)?.frames(frames)?;
-        self.wrote(false);
+        self.wrote(Instant::now(), false);
         Ok(())
     }
 
@@ -112,16 +113,21 @@ impl Writer {
         let frames = [wire::reset(reason), wire::position(position)];
         self.frames(&frames[..if ids { 2 } else { 1 }])?;
         self.position = position;
-        self.wrote(true);
+        self.told();
         Ok(())
     }
 
     /// Takes note of a write, and whether it told the position.
-    pub fn wrote(&mut self, position: bool) {
-        self.written_at = Instant::now();
+    fn wrote(&mut self, at: Instant, position: bool) {
+        self.written_at = at;
         if position {
-            (self.told, self.told_at) = (self.position, self.written_at);
+            self.told();
         }
+    }
+
+    /// Notes that the last write told the position.
+    pub fn told(&mut self) {
+        (self.told, self.told_at) = (self.position, self.written_at);
     }
 
     /// The position, if the client does not know it; it is told now.
@@ -139,7 +145,7 @@ impl Writer {
     pub fn poll_take(&mut self, context: &Context<'_>) -> Poll<Option<Write>> {
         let taken = self.slot().map_or(Poll::Ready(None), |slot| slot.poll_take(context));
         if let Poll::Ready(Some(Write { events, replayed, .. })) = &taken {
-            self.observer.written(events.as_slice(), *replayed);
+            self.observer.written(events.as_slice(), *replayed, Instant::now());
         }
         taken
     }

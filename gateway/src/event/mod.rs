@@ -2,6 +2,7 @@
 
 mod cloud;
 mod headers;
+mod moment;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -15,6 +16,7 @@ use crate::telemetry::Origin;
 use crate::wire::{Block, Field, Frame};
 use cloud::Form;
 use headers::Headers;
+pub use moment::Stored;
 
 /// Longest list of receivers in a header, in bytes.
 const MAX_LIST: usize = 4096;
@@ -135,8 +137,8 @@ pub struct Delivery {
     pub frame: Frame,
     /// Whether the stream ends after it.
     pub complete: bool,
-    /// When it was stored, in microseconds since 1970, if that is known.
-    pub stored: Option<u64>,
+    /// When it was stored, if that is known.
+    pub stored: Option<Stored>,
     /// The trace that its publisher made it in.
     pub origin: Option<Origin>,
 }
@@ -233,6 +235,7 @@ impl Checked<'_> {
     pub fn delivery(&self, epoch: Epoch) -> Delivery {
         let Parts { event, retry, complete, data } = &self.parts;
         let Message { sequence, stored, origin, .. } = *self.message;
+        let stored = stored.map(Stored::new);
         let id = Cursor { epoch, sequence, end: *complete };
         let event = event.as_deref().and_then(Field::new);
         let frame = Block { id: self.ids.then_some(id), event, retry: *retry, data }.encode();

@@ -8,7 +8,6 @@ mod push;
 mod trace;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use opentelemetry::{Context, KeyValue};
@@ -179,8 +178,8 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Notes events that go to the socket now. `replayed`: the client had missed them.
-    pub fn written(&mut self, events: &[Arc<Delivery>], replayed: bool) {
+    /// Notes events that went to the socket. `replayed`: the client had missed them.
+    pub fn written(&mut self, events: &[Arc<Delivery>], replayed: bool, at: Instant) {
         let metrics = &self.telemetry.metrics;
         let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
         metrics.delivered.inc_by(count);
@@ -191,12 +190,11 @@ impl Observer {
         }
         let bytes: usize = events.iter().map(|event| event.frame.as_bytes().len()).sum();
         self.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         for event in events {
             let traced = self.telemetry.tracer.as_ref().zip(self.trace.as_ref());
             let trace = traced.and_then(|(tracer, stream)| tracer.deliver(stream, event, replayed));
             if let Some(stored) = event.stored.filter(|_| !replayed) {
-                metrics.late(now.saturating_sub(Duration::from_micros(stored)).as_secs_f64(), trace);
+                metrics.late(at.saturating_duration_since(stored.at).as_secs_f64(), trace);
             }
         }
     }

@@ -201,7 +201,8 @@ impl Tracer {
             return None;
         }
         let now = SystemTime::now();
-        let stored = delivery.stored.map_or(now, |us| UNIX_EPOCH + Duration::from_micros(us)).min(now);
+        let stored =
+            delivery.stored.map_or(now, |stored| UNIX_EPOCH + Duration::from_micros(stored.micros)).min(now);
         let mut attributes = stream.about.to_vec();
         attributes.extend([
             KeyValue::new("messaging.system", "nats"),
