@@ -223,16 +223,16 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         let (log, stop) = (log.clone(), stop.clone());
         async move { log.serve(stop).await }
     });
-    let patience = args.patience();
+    let (patience, silence) = (args.patience(), 2 * context.write_deadline);
     let serve = |listener, router, door| {
         tokio::spawn(listener::serve(listener, router, door, stop.clone(), connections.clone()))
     };
-    let lobby = Lobby::new(patience, || MOST_ADMIN);
-    let admin_server =
-        serve(private, admin::router(admin), Door { lobby, certificate: None, goodbye: stop.clone() });
+    let (lobby, goodbye) = (Lobby::new(patience, || MOST_ADMIN), stop.clone());
+    let door = Door { lobby, certificate: None, goodbye, silence };
+    let admin_server = serve(private, admin::router(admin), door);
     let lobby = Lobby::new(patience, move || room.beside(limits.total()));
-    let server =
-        serve(public, http::router(gateway), Door { lobby, certificate, goodbye: context.drain.clone() });
+    let door = Door { lobby, certificate, goodbye: context.drain.clone(), silence };
+    let server = serve(public, http::router(gateway), door);
     info!(name = %config.name, listen = %public_addr, admin = %private_addr, "The gateway serves.");
 
     tokio::select! {

@@ -34,3 +34,4 @@ mod tls;
 mod token;
 mod topics;
 mod traces;
+mod vanished;

@@ -62,6 +62,8 @@ pub struct Door {
     /// When connections are told to end after their present answers: who comes back finds another pod. Those that
     /// come later are answered, and are told at the end.
     pub goodbye: CancellationToken,
+    /// How long a client may acknowledge nothing of what it was sent.
+    pub silence: Duration,
 }
 
 /// Serves `router` until `stop` is cancelled; each connection ends after its present answers when it was told,
@@ -87,7 +89,8 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let guest = Guest { peer, visit: lobby.enter(), router: router.clone() };
+                let (visit, router) = (lobby.enter(), router.clone());
+                let guest = Guest { peer, visit, router, silence: door.silence };
                 let goodbye = if door.goodbye.is_cancelled() { &stop } else { &door.goodbye };
                 let certificate = door.certificate.clone();
                 connections.spawn(connection(builder.clone(), stream, certificate, guest, goodbye.clone()));
@@ -110,6 +113,7 @@ struct Guest {
     peer: SocketAddr,
     visit: Arc<Visit>,
     router: Router,
+    silence: Duration,
 }
 
 /// The answer to a request of HTTP/1 that opens a stream, and the stream.
@@ -126,7 +130,7 @@ async fn connection(
     goodbye: CancellationToken,
 ) {
     let stream = Arc::new(stream);
-    let transport = Transport::new(stream.clone(), guest.visit.clone());
+    let transport = Transport::new(stream.clone(), guest.visit.clone(), guest.silence);
     if let Some(certificate) = certificate {
         drop(stream);
         // Elsewhere, or connections without TLS would have room for it.
@@ -260,4 +264,55 @@ fn head(parts: &Parts, chunked: bool) -> Vec<u8> {
     }
     head.extend_from_slice(b"\r\n");
     head
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::routing::post;
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::super::lobby::Patience;
+    use super::*;
+
+    const LONG: Duration = Duration::from_hours(1);
+
+    /// The time passes by itself whenever everybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_come_whole_is_answered_for_and_its_connection_ends() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let router = Router::new().route("/", post(async |_: Bytes| "whole"));
+        let lobby = Lobby::new(Patience { head: LONG, idle: LONG }, || 10);
+        let stop = CancellationToken::new();
+        let door = Door { lobby, certificate: None, goodbye: stop.clone(), silence: LONG };
+        let server = tokio::spawn(serve(listener, router, door, stop.clone(), TaskTracker::new()));
+
+        let mut client = TcpStream::connect(address).await.expect("a server");
+        let head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n";
+        client.write_all(head).await.expect("a connection");
+        let (begun, mut answer) = (Instant::now(), Vec::new());
+        let (mut from, mut to) = client.split();
+        let drips = async {
+            // Byte by byte is not faster.
+            while to.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            ended = from.read_to_end(&mut answer) => drop(ended),
+            () = drips => {}
+        }
+        let (answer, took) = (String::from_utf8_lossy(&answer), begun.elapsed());
+        assert!(
+            answer.starts_with("HTTP/1.1 408 ") && answer.contains("application/problem+json"),
+            "{answer}"
+        );
+        assert!(took >= ANSWER && took < ANSWER + Duration::from_secs(5), "{took:?}");
+        stop.cancel();
+        server.await.expect("no panic");
+    }
 }

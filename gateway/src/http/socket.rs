@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -23,14 +24,19 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Prepares an accepted socket for small writes, each of which is waited for.
+    /// Prepares an accepted socket for small writes, each of which is waited for. It ends when what was sent is not
+    /// acknowledged within `silence`: a client whose network has vanished says nothing, and the kernel would try
+    /// for a quarter of an hour.
     #[must_use]
-    pub fn new(stream: Arc<TcpStream>, visit: Arc<Visit>) -> Self {
+    pub fn new(stream: Arc<TcpStream>, visit: Arc<Visit>, silence: Duration) -> Self {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY could not be set.");
         }
         if let Err(error) = SockRef::from(&*stream).set_tcp_notsent_lowat(UNSENT) {
             debug!(%error, "TCP_NOTSENT_LOWAT could not be set.");
+        }
+        if let Err(error) = SockRef::from(&*stream).set_tcp_user_timeout(Some(silence)) {
+            debug!(%error, "TCP_USER_TIMEOUT could not be set.");
         }
         Self { stream, visit }
     }
