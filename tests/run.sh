@@ -14,7 +14,7 @@ cargo test --quiet --locked --workspace --exclude sse-tests
 diff crds/ssegateways.yaml charts/sse-gateway/files/ssegateways.yaml || die "the chart's CRD is another: make crds"
 
 say "the gateway as a process, with a real NATS"
-"$here/toolbox/build.sh" nats-server nats-pub otelcol prometheus sse-watch >/dev/null
+"$here/toolbox/build.sh" nats-server nats-pub otelcol prometheus sse-watch h2spec >/dev/null
 "$tests/publisher/install.sh" >/dev/null
 "$tests/clients/install.sh" >/dev/null
 cargo test --quiet --locked -p sse-tests --lib --test gateway

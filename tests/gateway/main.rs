@@ -14,6 +14,7 @@ mod delivery;
 mod drain;
 mod edge;
 mod floods;
+mod h2spec;
 mod isolation;
 mod jwks;
 mod limits;

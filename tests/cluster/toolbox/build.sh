@@ -38,6 +38,7 @@ mercure                 | mercure      | github.com/dunglas/mercure/cmd/mercure 
 prometheus              | prometheus   | github.com/prometheus/prometheus/cmd/prometheus |
 promtool                | prometheus   | github.com/prometheus/prometheus/cmd/promtool   |
 sse-watch               | sse-watch    | .                                             |
+h2spec                  | h2spec       | github.com/summerwind/h2spec/cmd/h2spec       |
 "
 
 build() { # TOOL DIRECTORY PACKAGE LINKER-FLAGS
