@@ -29,6 +29,7 @@ if [[ ${1:-} == tests ]]; then
   need npm command -v npm
   need python3-venv python3 -c 'import ensurepip'
   need chromium command -v chromium
+  need slowhttptest command -v slowhttptest
 fi
 
 if ((${#missing[@]} == 0)); then exit; fi

@@ -29,6 +29,7 @@ mod permissions;
 mod publish;
 mod replay;
 mod security;
+mod slow;
 mod stream;
 mod telemetry;
 mod tls;
