@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{TestError, TestRunner};
 
-use crate::target;
+use crate::{jwt, posted, target};
 
 /// Where to change an input, how many bytes go, and what comes.
 type Edit = (Index, usize, Vec<u8>);
@@ -87,4 +87,40 @@ fn a_message_is_one_event_or_refused() {
 #[test]
 fn a_configuration_that_is_accepted_can_be_used() {
     run("config", 500);
+}
+
+#[test]
+fn of_a_request_one_credential_counts_and_a_foreign_page_has_no_cookie() {
+    run("request", 2000);
+}
+
+#[test]
+fn what_is_posted_and_taken_is_not_refused_later() {
+    run("posted", 2000);
+}
+
+#[test]
+fn a_signature_alone_makes_no_identity() {
+    run("jwt", 1000);
+}
+
+#[test]
+fn a_key_serves_only_what_it_was_made_for() {
+    run("keys", 500);
+}
+
+#[test]
+fn seeds_that_are_good_are_taken() {
+    let jwts: [&[u8]; 3] = [
+        include_bytes!("../corpus/jwt/good"),
+        include_bytes!("../corpus/jwt/lists"),
+        include_bytes!("../corpus/jwt/numbers"),
+    ];
+    assert!(jwts.into_iter().all(jwt::is_taken));
+    let posts: [&[u8]; 3] = [
+        include_bytes!("../corpus/posted/plain"),
+        include_bytes!("../corpus/posted/binary"),
+        include_bytes!("../corpus/posted/structured"),
+    ];
+    assert!(posts.into_iter().all(posted::is_taken));
 }

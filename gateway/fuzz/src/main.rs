@@ -16,8 +16,12 @@ mod control;
 mod cursor;
 mod encoder;
 mod event;
+mod jwt;
+mod keys;
 #[path = "../../tests/wire/parsers.rs"]
 mod parsers;
+mod posted;
+mod request;
 #[path = "../../tests/wire/script.rs"]
 mod script;
 mod subject;
@@ -25,13 +29,17 @@ mod subject;
 /// A name, and what takes the bytes.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 10] = [
     ("encoder", encoder::check),
     ("cursor", cursor::check),
     ("subject", subject::check),
     ("control", control::check),
     ("event", event::check),
     ("config", config::check),
+    ("request", request::check),
+    ("posted", posted::check),
+    ("jwt", jwt::check),
+    ("keys", keys::check),
 ];
 
 fn target(name: &str) -> fn(&[u8]) {

@@ -58,14 +58,16 @@ pub(super) async fn cross_origin(
 }
 
 /// The origin of a request, if it is one of those that are allowed.
-fn allowed(headers: &HeaderMap, allowed: &[String]) -> Option<HeaderValue> {
+#[must_use]
+pub fn allowed(headers: &HeaderMap, allowed: &[String]) -> Option<HeaderValue> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let origin = origins.next().filter(|_| origins.next().is_none())?;
     allowed.iter().any(|one| one.as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
 /// Of a preflight: those of the headers that it asks for which a page may send.
-fn wanted(request: &Request) -> Option<String> {
+#[must_use]
+pub fn wanted<B>(request: &Request<B>) -> Option<String> {
     let headers = request.headers();
     if request.method() != Method::OPTIONS || !headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
         return None;

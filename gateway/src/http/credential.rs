@@ -21,7 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, heade
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use sse_crds::auth::Mode;
+use sse_crds::auth::{Auth, Mode};
 
 use super::Gateway;
 use super::outcome::Outcome;
@@ -31,7 +31,7 @@ use crate::wire;
 
 /// The credential that counts.
 #[derive(Debug, PartialEq, Eq)]
-enum Credential<'a> {
+pub enum Credential<'a> {
     Token(&'a str),
     Bearer(&'a str),
     Cookie(&'a str),
@@ -52,7 +52,7 @@ impl Gateway {
     /// Verifies the credential of a request to publish.
     pub(super) async fn publisher(&self, head: &Parts) -> Result<Identity, Problem> {
         let auth = &self.config.spec.auth;
-        if authorization(&head.headers)?.is_some() || !self.accepts(Mode::Cookie) {
+        if authorization(&head.headers)?.is_some() || !auth.modes.contains(&Mode::Cookie) {
             return self.bearer(&head.headers).await;
         }
         let jwt = cookie(&head.headers, &auth.cookie.name)?.ok_or(Unauthorized::NoCredential)?;
@@ -68,7 +68,7 @@ impl Gateway {
         headers: &HeaderMap,
         token: Option<&str>,
     ) -> Result<Identity, Problem> {
-        match self.credential(headers, token)? {
+        match presented(&self.config.spec.auth, headers, token)? {
             Credential::Bearer(jwt) | Credential::Cookie(jwt) => self.verified(jwt, headers).await,
             Credential::Token(token) => {
                 let redeemed = self.redeem(token).await;
@@ -92,51 +92,52 @@ impl Gateway {
             Err(_) => "refused",
         });
     }
+}
 
-    fn credential<'a>(
-        &self,
-        headers: &'a HeaderMap,
-        token: Option<&'a str>,
-    ) -> Result<Credential<'a>, Unauthorized> {
-        if let Some(token) = token {
-            let accepted = self.accepts(Mode::Token).then_some(Credential::Token(token));
-            return accepted.ok_or(Unauthorized::NoCredential);
-        }
-        if self.accepts(Mode::Bearer)
-            && let Some(jwt) = authorization(headers)?
-        {
-            return Ok(Credential::Bearer(jwt));
-        }
-        if self.accepts(Mode::Cookie)
-            && let Some(jwt) = cookie(headers, &self.config.spec.auth.cookie.name)?
-        {
-            return Ok(Credential::Cookie(jwt));
-        }
-        Err(Unauthorized::NoCredential)
+/// The credential of a stream request; `token` is that of the query.
+///
+/// # Errors
+///
+/// When there is none that the modes accept, or it is in doubt which.
+pub fn presented<'a>(
+    auth: &Auth,
+    headers: &'a HeaderMap,
+    token: Option<&'a str>,
+) -> Result<Credential<'a>, Unauthorized> {
+    let accepts = |mode| auth.modes.contains(&mode);
+    if let Some(token) = token {
+        return accepts(Mode::Token).then_some(Credential::Token(token)).ok_or(Unauthorized::NoCredential);
     }
+    if accepts(Mode::Bearer)
+        && let Some(jwt) = authorization(headers)?
+    {
+        return Ok(Credential::Bearer(jwt));
+    }
+    if accepts(Mode::Cookie)
+        && let Some(jwt) = cookie(headers, &auth.cookie.name)?
+    {
+        return Ok(Credential::Cookie(jwt));
+    }
+    Err(Unauthorized::NoCredential)
+}
 
-    fn accepts(&self, mode: Mode) -> bool {
-        self.config.spec.auth.modes.contains(&mode)
+/// Whether it is the cookie that speaks for a stream request.
+pub fn is_by_cookie<B>(auth: &Auth, request: &Request<B>) -> bool {
+    #[derive(Deserialize)]
+    struct Presented {
+        token: Option<String>,
     }
-
-    /// Whether it is the cookie that speaks for this stream request.
-    fn is_by_cookie(&self, request: &Request) -> bool {
-        #[derive(Deserialize)]
-        struct Presented {
-            token: Option<String>,
-        }
-        let token = Query::<Presented>::try_from_uri(request.uri());
-        request.method() == Method::GET
-            && token.is_ok_and(|Query(Presented { token })| token.is_none())
-            && matches!(self.credential(request.headers(), None), Ok(Credential::Cookie(_)))
-    }
+    let token = Query::<Presented>::try_from_uri(request.uri());
+    request.method() == Method::GET
+        && token.is_ok_and(|Query(Presented { token })| token.is_none())
+        && matches!(presented(auth, request.headers(), None), Ok(Credential::Cookie(_)))
 }
 
 /// Around the stream endpoint: what is different when the cookie speaks, which a native `EventSource`
 /// sends. It is refused to foreign pages; and since an `EventSource` gives up for good at 503, it is
 /// asked to come back instead.
 pub(super) async fn by_cookie(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    if !gateway.is_by_cookie(&request) {
+    if !is_by_cookie(&gateway.config.spec.auth, &request) {
         return next.run(request).await;
     }
     if !is_own_page(request.headers(), request.uri(), &gateway.config.spec.cors.allowed_origins) {
@@ -168,7 +169,11 @@ fn come_back(version: Version) -> Response {
 }
 
 /// The JWT of `Authorization: Bearer`; other schemes are somebody else's.
-fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Unauthorized> {
+///
+/// # Errors
+///
+/// When it is there twice, or is no text.
+pub fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Unauthorized> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -183,7 +188,11 @@ fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Unauthorized> {
 ///
 /// A sibling domain can plant a second cookie of the name, and which of the two comes first is not
 /// ours to trust: different values are refused.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Unauthorized> {
+///
+/// # Errors
+///
+/// When there are several that differ, or it is no text.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Unauthorized> {
     let mut found = None;
     let pairs =
         headers.get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
@@ -212,7 +221,8 @@ fn check_tenant(identity: &Identity, headers: &HeaderMap) -> Result<(), Problem>
 }
 
 /// Whether the page that made the request is of this host, or of an allowed origin.
-fn is_own_page(headers: &HeaderMap, uri: &Uri, allowed: &[String]) -> bool {
+#[must_use]
+pub fn is_own_page(headers: &HeaderMap, uri: &Uri, allowed: &[String]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
         // The user's own tab, or a page that the browser does not call foreign.

@@ -126,7 +126,11 @@ async fn publish(gateway: &Gateway, request: Request) -> Result<Stored, Problem>
 
 /// The subject below the tenant that a request names: by a header, or in the query, for senders that can
 /// be given no more than an address.
-fn named(head: &Parts) -> Result<String, Problem> {
+///
+/// # Errors
+///
+/// When it names none, or more than one.
+pub fn named(head: &Parts) -> Result<String, Problem> {
     #[derive(Deserialize)]
     struct Named {
         subject: Option<String>,

@@ -1,17 +1,17 @@
 //! The public port: routes, and what all handlers share.
 
 mod answer;
-mod cors;
-mod credential;
+pub mod cors;
+pub mod credential;
 pub mod events;
 pub mod listener;
 pub mod lobby;
 mod outcome;
-mod posted;
+pub mod posted;
 pub mod problem;
 mod protocol;
 mod socket;
-mod stream;
+pub mod stream;
 pub mod tls;
 mod token;
 pub mod topics;

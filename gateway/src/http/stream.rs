@@ -33,18 +33,19 @@ use crate::subject::ConnectionId;
 use crate::telemetry::{Counts, Opened};
 use crate::wire::{self, Block, Field, Frame};
 
+/// The query of a stream request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Parameters {
-    token: Option<String>,
-    topics: Option<String>,
-    last_event_id: Option<String>,
-    heartbeat: Option<String>,
+    pub token: Option<String>,
+    pub topics: Option<String>,
+    pub last_event_id: Option<String>,
+    pub heartbeat: Option<String>,
 }
 
 type Params = Result<Query<Parameters>, axum::extract::rejection::QueryRejection>;
 
-pub async fn open(
+pub(super) async fn open(
     State(gateway): State<Arc<Gateway>>,
     version: Version,
     headers: HeaderMap,
