@@ -1,10 +1,11 @@
 //! Private authorities, as companies have them: NATS over TLS by one, the issuer's keys over HTTPS by
-//! another, from pods whose image has no file but the gateway. And NATS grants what the chart's README
-//! documents, and nothing else.
+//! another, from pods whose image has no file but the gateway, and whose own certificate is of a third. And NATS
+//! grants what the chart's README documents, and nothing else.
 //!
 //! The issuer is the cluster itself: its API server publishes the keys of service accounts, and every
 //! cluster has it where pods can reach it, which a server in this process has not.
 
+mod public;
 mod server;
 
 use std::time::Duration;
@@ -14,7 +15,8 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace as KubeNamespace, Pod};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
-use sse_tests::client::{Client, Stream};
+use sse_tests::authority::Authority;
+use sse_tests::client::Stream;
 use sse_tests::cluster::{Namespace, apply, in_namespace, kubectl, manifest};
 use sse_tests::eventually;
 use sse_tests::secrets;
@@ -37,6 +39,7 @@ async fn private_authorities_and_the_documented_permissions_serve_and_what_is_wr
         let mut nats = Nats::start(namespace).await?;
         let cluster = namespace.api::<ConfigMap>().get("kube-root-ca.crt").await?;
         let cluster = cluster.data.and_then(|mut data| data.remove("ca.crt")).context("an authority")?;
+        let public = Authority::new()?;
         nats.admit_gateway().await?;
         apply(&manifest(&namespace.name, "live", gateway(namespace).await?)).await?;
         let authorities = async |issuer: &str, server: &str| {
@@ -45,11 +48,13 @@ async fn private_authorities_and_the_documented_permissions_serve_and_what_is_wr
             look_again(namespace, GATEWAY).await
         };
 
-        let both = [
+        let missing = [
             "spec.auth.issuers[0].caSecretRef: issuer-ca/ca.crt",
             "spec.nats.tls.caSecretRef: nats-ca/ca.crt",
+            "spec.tls.secretName: live-tls/tls.crt",
         ];
-        told(namespace, "Ready", "MissingSecret", &both).await?;
+        told(namespace, "Ready", "MissingSecret", &missing).await?;
+        public::certify(namespace, &public).await?;
         // Each has the authority of the other.
         authorities(&nats.authority, &cluster).await?;
         let wrong = ["nats.tls.caSecretRef: nats-ca/ca.crt", "UnknownIssuer"];
@@ -59,9 +64,11 @@ async fn private_authorities_and_the_documented_permissions_serve_and_what_is_wr
         authorities(&cluster, &nats.authority).await?;
         namespace.wait_ready("live").await?;
 
-        let streams = everything_that_needs_a_permission(namespace, &nats).await?;
+        let mut streams = everything_that_needs_a_permission(namespace, &nats, &public).await?;
         let log = nats.log().await?;
         ensure!(!log.contains(VIOLATION), "{log}");
+        public::is_served_through_the_service(namespace, &nats, &streams, &public).await?;
+        public::rotates(namespace, &nats, &mut streams, &public).await?;
         credentials_rotate(namespace, &mut nats, streams).await?;
         let log = nats.log().await?;
         ensure!(!log.contains(VIOLATION), "{log}");
@@ -79,12 +86,17 @@ async fn private_authorities_and_the_documented_permissions_serve_and_what_is_wr
 
 /// Streams of one user, one on each pod.
 struct Streams {
+    jwt: String,
     subject: String,
-    streams: Vec<Stream>,
+    open: Vec<Stream>,
 }
 
 /// Events, replay, dead letters and what back ends ask: over both pods.
-async fn everything_that_needs_a_permission(namespace: &Namespace, nats: &Nats<'_>) -> Result<Streams> {
+async fn everything_that_needs_a_permission(
+    namespace: &Namespace,
+    nats: &Nats<'_>,
+    public: &Authority,
+) -> Result<Streams> {
     let user = format!("system:serviceaccount:{}:alice", namespace.name);
     let subject = format!("sse.acme.user.{}", user.replace(':', "%3A"));
     let publisher = nats.connect("publisher").await?;
@@ -95,7 +107,7 @@ async fn everything_that_needs_a_permission(namespace: &Namespace, nats: &Nats<'
     let pods = namespace.ready_pods("live").await?;
     ensure!(pods.len() == 2, "{pods:?}");
     let clients: Vec<_> =
-        pods.iter().map(|pod| Client { jwt: jwt.clone(), ..namespace.client_of(pod, "", "") }).collect();
+        pods.iter().map(|pod| public::client(namespace, pod, &jwt, public)).collect::<Result<_>>()?;
     let mut streams = [clients[0].open("").await?, clients[1].open("").await?];
     publisher.publish(&subject, "hello").await?;
     for stream in &mut streams {
@@ -119,21 +131,21 @@ async fn everything_that_needs_a_permission(namespace: &Namespace, nats: &Nats<'
     for data in &missed {
         publisher.publish(&subject, data).await?;
     }
-    let mut streams = Vec::new();
+    let mut open = Vec::new();
     for (pod, cursor) in [1, 0].into_iter().zip(cursors) {
         let token = clients[1 - pod].token().await?;
         let path = format!("/api/v1/sse/stream?token={token}&lastEventId={cursor}");
         let mut stream = clients[pod].open_at(&path).await?;
         ensure!(stream.until("19").await? == missed);
-        streams.push(stream);
+        open.push(stream);
     }
-    Ok(Streams { subject, streams })
+    Ok(Streams { jwt, subject, open })
 }
 
 /// The gateway's credentials are revoked, then others take their place: no pod is replaced or started
 /// again, and no stream ends.
 async fn credentials_rotate(namespace: &Namespace, nats: &mut Nats<'_>, streams: Streams) -> Result<()> {
-    let Streams { subject, mut streams } = streams;
+    let Streams { subject, mut open, .. } = streams;
     let publisher = nats.connect("publisher").await?;
     let before = starts(namespace).await?;
     nats.revoke_gateway().await?;
@@ -151,7 +163,7 @@ async fn credentials_rotate(namespace: &Namespace, nats: &mut Nats<'_>, streams:
     look_again(namespace, GATEWAY).await?;
     namespace.wait_ready("live").await?;
     publisher.publish(&subject, "after").await?;
-    for stream in &mut streams {
+    for stream in &mut open {
         ensure!(stream.until("after").await? == ["meanwhile", "after"]);
     }
     let after = starts(namespace).await?;
@@ -200,6 +212,7 @@ async fn gateway(namespace: &Namespace) -> Result<Value> {
             }],
             "defaultTenant": "acme",
         },
+        "tls": {"secretName": "live-tls"},
     }))
 }
 

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::secrets;
+use crate::{authority, secrets};
 use stream::Parser;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -43,6 +43,8 @@ pub enum Door {
     Tls(SocketAddr, Arc<ClientConfig>),
     /// One certain pod of a cluster, by port-forward: whatever the cluster, whatever its network.
     Pod(Box<Api<Pod>>, String),
+    /// The same, within TLS.
+    PodTls(Box<Api<Pod>>, String, Arc<ClientConfig>),
 }
 
 impl From<SocketAddr> for Door {
@@ -58,11 +60,7 @@ impl Door {
     pub(crate) async fn connect(&self) -> Result<Pin<Box<dyn Transport>>> {
         match self {
             Self::Address(address) => Ok(Box::pin(TcpStream::connect(address).await?)),
-            Self::Tls(address, config) => {
-                let socket = TcpStream::connect(address).await?;
-                let name = ServerName::from(address.ip());
-                Ok(Box::pin(TlsConnector::from(config.clone()).connect(name, socket).await?))
-            }
+            Self::Tls(address, config) => within_tls(TcpStream::connect(address).await?, config).await,
             Self::Narrow(address) => {
                 let socket = socket2::Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
                 // Before the handshake: the other side sizes its buffer by what it is told there.
@@ -76,8 +74,24 @@ impl Door {
                 let mut forward = pods.portforward(name, &[8080]).await?;
                 Ok(Box::pin(forward.take_stream(8080).context("a forwarded port")?))
             }
+            Self::PodTls(pods, name, config) => {
+                let mut forward = pods.portforward(name, &[8080]).await?;
+                within_tls(forward.take_stream(8080).context("a forwarded port")?, config).await
+            }
         }
     }
+}
+
+/// Whoever serves has a certificate of the authority for loopback, and chooses the protocol that is offered.
+async fn within_tls(
+    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    config: &Arc<ClientConfig>,
+) -> Result<Pin<Box<dyn Transport>>> {
+    let name = ServerName::try_from(authority::NAME)?;
+    let stream = TlsConnector::from(config.clone()).connect(name, socket).await?;
+    let chosen = stream.get_ref().1.alpn_protocol();
+    ensure!(chosen == config.alpn_protocols.first().map(Vec::as_slice), "{chosen:?} was chosen");
+    Ok(Box::pin(stream))
 }
 
 /// A user of a gateway.
