@@ -36,7 +36,7 @@ impl World {
         let mut telemetry = collector.telemetry("grpc");
         telemetry["deliverySamplePercent"] = json!(100);
         let spec = json!({
-            "telemetry": telemetry, "drain": {"windowSeconds": 4},
+            "telemetry": telemetry, "drain": {"windowSeconds": 4}, "publish": {"enabled": true},
             "limits": {"maxConnectionsPerUser": 2, "maxConnectionsPerPod": 50},
         });
         let start = || Gateway::start_unready(&nats, "shop/live", spec.clone());
@@ -74,6 +74,7 @@ async fn load(world: &World) -> Result<Vec<sse_tests::client::Stream>> {
     let path = format!("/api/v1/sse/stream?token={}", alice.token().await?);
     ensure!(alice.request(Method::GET, &path, &[]).await?.status == 429, "a third stream");
     ensure!(alice.request(Method::GET, "/api/v1/sse/stream?token=no", &[]).await?.status == 401, "no token");
+    ensure!(alice.post("user.bob", &[], "hello").await?.status == 403, "she may not publish");
     let mut streams = Vec::new();
     for user in ["bob", "carol", "dave"] {
         streams.push(second.client("acme", user).open("").await?);
@@ -125,6 +126,7 @@ async fn numbers(world: &World) -> Result<()> {
         ("Connects by result", result("unavailable"), 0.0),
         ("Tokens by result", result("minted"), 7.0),
         ("Tokens by result", result("refused"), 1.0),
+        ("Events posted", result("forbidden"), 1.0),
         ("Streams that end", Some(("reason", "client")), 1.0),
         ("Events delivered", None, 31.0),
         ("Events replayed by pod", Some(("pod", "live-0")), 3.0),

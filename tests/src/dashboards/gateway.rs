@@ -136,6 +136,8 @@ fn deliveries() -> Vec<Panel> {
                 "sum by (pod) (rate(sse_server_delivery_latency_seconds_sum{OF}[$__rate_interval])) / sum by (pod) (rate(sse_server_delivery_latency_seconds_count{OF}[$__rate_interval]))",
                 "{{pod}}",
             ),
+        p("Events posted", "Answers to events that came over HTTP (publish.enabled). `duplicate`: its Nats-Msg-Id is in the log already. `refused`: it could reach nobody, or did not come whole.", "reqps")
+            .of("sum by (result) (rate(sse_server_publishes_total{OF}[$__rate_interval]))", "{{result}}"),
         p("Events for each stream", "Events that an open stream gets, on the mean.", "mps")
             .of(
                 "sum(rate(sse_server_events_delivered_total{OF}[$__rate_interval])) / clamp_min(sum(sse_server_active_connections{OF}), 1)",
