@@ -1,0 +1,30 @@
+// Makes dist/: the core, tab sharing beside it, which imports the core, and their types; fails when the core has grown
+// beyond its bound. With --tests it makes build/ instead: the tests, each in one piece with what it tests.
+import { execFileSync } from "node:child_process";
+import { readFileSync, readdirSync, rmSync } from "node:fs";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+/** Bytes of the core, minified and gzipped. */
+const MOST = 3072;
+
+const common = { bundle: true, format: "esm", target: "es2022" };
+if (process.argv.includes("--tests")) {
+  rmSync("build", { recursive: true, force: true });
+  const entryPoints = readdirSync("test").filter((file) => file.endsWith(".test.ts")).map((file) => `test/${file}`);
+  await build({ ...common, entryPoints, outdir: "build", platform: "node", outExtension: { ".js": ".mjs" } });
+} else {
+  rmSync("dist", { recursive: true, force: true });
+  const made = { ...common, outdir: "dist", minify: true, sourcemap: true };
+  await build({ ...made, entryPoints: ["src/index.ts"] });
+  await build({ ...made, entryPoints: ["src/shared.ts"], external: ["./index.js"] });
+  const tsc = "node_modules/typescript/bin/tsc";
+  execFileSync(process.execPath, [tsc, "--noEmit"], { stdio: "inherit" });
+  const types = ["--declaration", "--emitDeclarationOnly", "--rootDir", "src", "--outDir", "dist"];
+  execFileSync(process.execPath, [tsc, "--project", "tsconfig.types.json", ...types], { stdio: "inherit" });
+  for (const file of ["index.js", "shared.js"]) {
+    const size = gzipSync(readFileSync(`dist/${file}`), { level: 9 }).length;
+    console.log(`${file}: ${size} bytes, minified and gzipped`);
+    if (file === "index.js" && size > MOST) throw new Error(`the core has more than ${MOST} bytes`);
+  }
+}

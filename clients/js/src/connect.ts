@@ -1,0 +1,179 @@
+// The connection: attempt after attempt until it is over, each event handed on once and in order.
+
+import { type Outcome, type Sink, attempt } from "./attempt.js";
+import { jittered, within } from "./backoff.js";
+import { ahead } from "./cursor.js";
+import type { Connection, Detail, Options, State } from "./options.js";
+import { followPage } from "./page.js";
+import type { Block } from "./parser.js";
+import { tell } from "./tell.js";
+
+/** Looks at the stream in each heartbeat interval, so that a laptop that slept notices soon. */
+const LOOKS = 3;
+/** Heartbeats that may be missing. An answer has to come within one. */
+const PATIENCE = 3;
+
+export function connect(o: Options): Connection {
+  const { minDelay = 1000, maxDelay = 30_000, heartbeat = 15_000, mode, transport } = o;
+  const native = transport === "eventsource";
+  if (mode === "bearer" && native) throw new TypeError("EventSource can not send a Bearer");
+  if (mode !== "cookie" && !o.getJwt && !(o.getToken && mode !== "bearer")) throw new TypeError("getJwt is missing");
+  const types = new Set(o.types);
+  let state: State = "connecting";
+  let lastEventId = o.lastEventId ?? "";
+  // What is not ahead of it was seen already; empty after a gap.
+  let seen = lastEventId;
+  let base = minDelay;
+  let failures = 0;
+  let refusals = 0;
+  let over = false;
+  let paused = false;
+  // EventSource was refused, and does not say how: fetch is to find out.
+  let unseen = false;
+  // The gateway asked for a pause.
+  let held = false;
+  let current = new AbortController();
+  let sink: Sink | undefined;
+  let resume = () => {};
+  let lookAgain = () => {};
+
+  const set = (next: State, detail: Detail = {}) => {
+    state = next;
+    tell(o.onState, next, detail);
+  };
+
+  const finish = (how: State, detail?: Detail) => {
+    if (over) return;
+    over = true;
+    unfollow();
+    current.abort();
+    resume();
+    set(how, detail);
+  };
+
+  /** One attempt, watched: silence ends it. */
+  const run = async (): Promise<Outcome> => {
+    current = new AbortController();
+    const { signal } = current;
+    const byFetch = !native || unseen;
+    let heard = 0;
+    let looks = 0;
+    let silent = 0;
+    let timer: ReturnType<typeof setInterval> | undefined;
+    const patience = () => (state === "open" ? PATIENCE : 1);
+    // By the clock, which went on while the machine slept; and by looks, which no step of the clock can mislead.
+    const look = () => {
+      if (timer && (Date.now() - heard > patience() * heartbeat || silent > patience() * LOOKS)) current.abort();
+    };
+    lookAgain = look;
+    sink = {
+      asked() {
+        heard = Date.now();
+        timer = setInterval(() => {
+          silent++;
+          // It is stable.
+          if (state === "open" && ++looks > LOOKS) failures = 0;
+          look();
+        }, heartbeat / LOOKS);
+      },
+      heard() {
+        heard = Date.now();
+        silent = 0;
+      },
+      opened() {
+        sink!.heard();
+        base = minDelay;
+        refusals = 0;
+        unseen = false;
+        set("open");
+      },
+      block: (block) => take(block, byFetch),
+    };
+    const ended = new Promise<Outcome>((resolve) => (signal.onabort = () => resolve({ status: 0 })));
+    const place = { lastEventId, refused: refusals > 0, native: !byFetch, types };
+    const attempted = attempt(o, place, signal, sink).catch((error: unknown) => ({ status: 0, error }));
+    const outcome = await Promise.race([ended, attempted]);
+    clearInterval(timer);
+    current.abort();
+    return outcome;
+  };
+
+  const take = ({ id, event = "", data, retry }: Block, byFetch: boolean): void => {
+    if (retry !== undefined) base = within(retry);
+    if (event === "reset" && id === undefined) {
+      seen = "";
+      return tell(() => o.onReset?.(JSON.parse(data!).reason));
+    }
+    const isEvent = data !== undefined && (byFetch || event !== "heartbeat");
+    if (id) {
+      const by = ahead(id, seen);
+      // EventSource shows the id of the event before on one that has none.
+      if (isEvent && (byFetch ? by! <= 0 : by! < 0)) return;
+      seen = lastEventId = id;
+      if (!isEvent) tell(o.onPosition, id);
+    }
+    if (isEvent) tell(o.onEvent, { type: event || "message", data, id: id ?? "" });
+    if (id?.endsWith("-end")) finish("complete");
+  };
+
+  const loop = async () => {
+    // Whoever made it listens first.
+    await null;
+    while (!over) {
+      if (paused) {
+        set("paused");
+        await new Promise<void>((resolve) => (resume = resolve));
+        continue;
+      }
+      set("connecting");
+      const { pause = 0, ...outcome } = await run();
+      if (over || paused) continue;
+      const { status } = outcome;
+      const refused = status === 401 || status === 403;
+      unseen = status < 0;
+      if (status === 204) finish("complete", outcome);
+      else if (status === 400 || (refused && ++refusals > 1)) finish("refused", outcome);
+      else {
+        const delay = pause + jittered(base, maxDelay, failures++);
+        held = pause > 0;
+        // Before it is told: whoever is told may wake it.
+        const rest = new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, delay);
+          resume = () => {
+            clearTimeout(timer);
+            resolve();
+          };
+        });
+        set("waiting", { ...outcome, delay });
+        await rest;
+      }
+    }
+  };
+
+  const connection: Connection = {
+    get state() {
+      return state;
+    },
+    get lastEventId() {
+      return lastEventId;
+    },
+    listen(type) {
+      types.add(type);
+      sink?.listener?.(type);
+    },
+    wake() {
+      if (state === "open" || state === "connecting") lookAgain();
+      else if (paused || !held) resume();
+      paused = false;
+    },
+    close: () => finish("closed"),
+  };
+  const sleep = () => {
+    paused = true;
+    current.abort();
+    resume();
+  };
+  const unfollow = o.followPage === false ? () => {} : followPage(sleep, connection.wake, o.hiddenAfter);
+  void loop();
+  return connection;
+}
