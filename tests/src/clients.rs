@@ -42,7 +42,7 @@ pub struct Watcher {
 fn command(program: &str) -> Command {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(program);
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("cjs") => with(Path::new("node"), &path),
+        Some("cjs" | "mjs") => with(Path::new("node"), &path),
         Some("py") => with(&installed().join("python/bin/python"), &path),
         _ => Command::new(toolbox(program)),
     }
@@ -58,6 +58,22 @@ fn installed() -> PathBuf {
     cache().join("clients")
 }
 
+/// Starts a program. Its home is this folder, with what it says on stderr.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn run(program: &str, dir: &TempDir, arguments: &[&str], jwt: &str) -> Result<Child> {
+    let mut command = command(program);
+    // A machine's proxies would count for more than what the client is told.
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("HOME", dir.path()).env("TMPDIR", dir.path());
+    command.env("NODE_PATH", installed().join("node_modules")).env("JWT", jwt);
+    let said = std::fs::File::create(dir.path().join("stderr"))?;
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(said).kill_on_drop(true);
+    command.spawn().with_context(|| format!("no {program}: run tests/clients/install.sh"))
+}
+
 impl Watcher {
     /// Starts a program with the JWT that it is to use.
     ///
@@ -66,15 +82,7 @@ impl Watcher {
     /// When it is not installed.
     pub fn start(program: &str, jwt: &str, arguments: &[&str]) -> Result<Self> {
         let dir = TempDir::new()?;
-        let mut command = command(program);
-        // A machine's proxies would count for more than what the client is told.
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", dir.path()).env("TMPDIR", dir.path());
-        command.env("NODE_PATH", installed().join("node_modules")).env("JWT", jwt);
-        let said = std::fs::File::create(dir.path().join("stderr"))?;
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said).kill_on_drop(true);
-        let installed = || format!("no {program}: run tests/clients/install.sh");
-        let mut child = command.spawn().with_context(installed)?;
+        let mut child = run(program, &dir, arguments, jwt)?;
         let lines = BufReader::new(child.stdout.take().context("a stdout")?).lines();
         let events = stream::try_unfold(lines, async |mut lines| {
             let Some(line) = lines.next_line().await? else { return Ok(None) };

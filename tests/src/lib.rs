@@ -4,6 +4,8 @@
 #![expect(clippy::missing_panics_doc, clippy::expect_used, reason = "a panic here is a failed test")]
 
 pub mod authority;
+pub mod balancer;
+pub mod browser;
 pub mod client;
 pub mod clients;
 pub mod cluster;

@@ -26,6 +26,8 @@ export function connect(o: Options): Connection {
   let base = minDelay;
   let failures = 0;
   let refusals = 0;
+  // The last stream was ended before it was stable, perhaps because its credential was about to end.
+  let brief = false;
   let over = false;
   let paused = false;
   // EventSource was refused, and does not say how: fetch is to find out.
@@ -90,11 +92,12 @@ export function connect(o: Options): Connection {
       block: (block) => take(block, byFetch),
     };
     const ended = new Promise<Outcome>((resolve) => (signal.onabort = () => resolve({ status: 0 })));
-    const place = { lastEventId, refused: refusals > 0, native: !byFetch, types };
+    const place = { lastEventId, refused: brief || refusals > 0, native: !byFetch, types };
     const attempted = attempt(o, place, signal, sink).catch((error: unknown) => ({ status: 0, error }));
     const outcome = await Promise.race([ended, attempted]);
     clearInterval(timer);
     current.abort();
+    brief = outcome.status === 200 && looks <= LOOKS;
     return outcome;
   };
 

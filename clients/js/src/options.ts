@@ -31,7 +31,7 @@ export interface Detail {
 
 /** Told to `getJwt` and `getToken`. */
 export interface Wanted {
-  /** The last credential was refused: a cached one will not do. */
+  /** The last one was refused, or its stream was ended soon after it opened: a cached one will not do. */
   readonly refused: boolean;
 }
 

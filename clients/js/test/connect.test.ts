@@ -95,6 +95,18 @@ test("a refusal is met with a fresh credential, and the second one is the end", 
   }
 });
 
+test("a stream that is ended soon asks for a fresh credential, and one that was stable does not", async () => {
+  const wanted: boolean[] = [];
+  const { streams } = world({ getJwt: ({ refused }) => (wanted.push(refused), "jwt") });
+  await settle();
+  await streams[0]!.end();
+  await pass(1000);
+  await pass(21_000);
+  await streams[1]!.end();
+  await pass(1000);
+  assert.deepEqual(wanted, [false, true, false]);
+});
+
 test("who is signed out is asked once more, and then left alone", async () => {
   const { requests, states } = world({ getJwt: () => null });
   await pass(60_000);
