@@ -17,6 +17,7 @@ say "the gateway as a process, with a real NATS"
 "$here/toolbox/build.sh" nats-server nats-pub otelcol prometheus sse-watch h2spec >/dev/null
 "$tests/publisher/install.sh" >/dev/null
 "$tests/clients/install.sh" >/dev/null
+"$tests/clients/js.sh"
 cargo test --quiet --locked -p sse-tests --lib --test gateway
 
 say "chaos: one nats-server, and a cluster of three"

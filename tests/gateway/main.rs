@@ -4,6 +4,7 @@
 
 mod auth;
 mod behind;
+mod browser;
 mod clients;
 mod control;
 mod cookie;
