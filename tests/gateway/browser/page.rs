@@ -1,7 +1,8 @@
-//! What happens to the page: hidden, shown, frozen; and to its clock.
+//! What happens to the page: hidden, shown, frozen; to its clock; and to a line that dies in silence.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use sse_tests::proxy::Proxy;
 
 use super::World;
 
@@ -53,4 +54,27 @@ async fn a_step_of_the_clock_either_way_costs_no_event_and_sleep_is_noticed() ->
     let last = numbers.end().await?;
     world.see(&[0], 1, last).await?;
     world.until_streams(1).await
+}
+
+#[tokio::test]
+async fn a_line_that_died_in_silence_is_given_up_and_a_quiet_one_is_not() -> Result<()> {
+    let mut world = World::start(json!({})).await?;
+    let line = Proxy::start(world.balancer.address).await?;
+    world.connect(0, &format!(r#"url: "http://{}/api/v1/sse""#, line.address)).await?;
+    world.connect(1, "").await?;
+    world.connect(2, r#"transport: "eventsource""#).await?;
+    world.publisher.publish("sse.acme.user.alice", "1").await?;
+    world.see(&[0, 1, 2], 1, 1).await?;
+    line.hold();
+    // Three heartbeats are missing.
+    world.state(0, "waiting", 1).await?;
+    world.publisher.publish("sse.acme.user.alice", "2").await?;
+    line.open();
+    world.opened(0, 2).await?;
+    world.publisher.publish("sse.acme.user.alice", "3").await?;
+    world.see(&[0, 1, 2], 1, 3).await?;
+    for tab in [1, 2] {
+        ensure!(world.browser.states(tab) == ["connecting", "open"], "{:?}", world.browser.states(tab));
+    }
+    Ok(())
 }

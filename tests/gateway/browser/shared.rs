@@ -37,9 +37,9 @@ async fn eight_tabs_share_one_stream_and_each_sees_each_event_once_whoever_leads
     world.opened(7, 4).await?;
     let frozen = numbers.more(50).await?;
     for tab in [1, 5] {
-        world.browser.act(json!({"do": "thaw", "tab": tab})).await?;
         let slept = world.browser.seen(tab).pop().context("an event")?.data.parse::<u64>()?;
-        ensure!(slept < frozen, "it was not asleep");
+        ensure!(slept < frozen, "tab {tab} is awake");
+        world.browser.act(json!({"do": "thaw", "tab": tab})).await?;
     }
     numbers.more(30).await?;
     let last = numbers.end().await?;
