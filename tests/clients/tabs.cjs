@@ -7,6 +7,9 @@ const path = require("node:path");
 const readline = require("node:readline");
 const { chromium } = require("playwright-core");
 
+/** For a machine that is busy, in milliseconds. */
+const PATIENCE = 90_000;
+
 const [port, dist] = process.argv.slice(2);
 const origin = `http://127.0.0.1:${port}`;
 const imports = { "sse-gateway-client": "/index.js", "sse-gateway-client/shared": "/shared.js" };
@@ -43,8 +46,10 @@ async function browser() {
     });
   });
   // Its defaults would have every tab be shown at once.
-  const connected = await chromium.connectOverCDP(address, { noDefaults: true });
-  return connected.contexts()[0];
+  const connected = await chromium.connectOverCDP(address, { noDefaults: true, timeout: PATIENCE });
+  const [context] = connected.contexts();
+  context.setDefaultTimeout(PATIENCE);
+  return context;
 }
 
 async function lifecycle(page, state) {

@@ -19,7 +19,7 @@ use crate::clients::{Seen, run};
 use crate::process::free_port;
 
 /// For what a browser is told to do, on a machine that is busy.
-const DEADLINE: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 type Told = Arc<Mutex<BTreeMap<u64, Vec<Value>>>>;
 

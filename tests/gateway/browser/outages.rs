@@ -13,12 +13,12 @@ use super::{Numbers, ROUND, World};
 const TABS: [u64; 4] = [0, 1, 2, 3];
 
 /// As code for an EventSource has it.
-const SOURCE: &str = r#"
+const SOURCE: &str = r"
     (({ url, onEvent, ...options }) => {
         const source = new GatewayEventSource(url, options);
         source.onmessage = ({ type, lastEventId, data }) => onEvent({ type, id: lastEventId, data });
         return source;
-    })"#;
+    })";
 
 async fn four_tabs() -> Result<(World, Numbers)> {
     let mut world = World::start(json!({})).await?;
