@@ -9,6 +9,7 @@ const { chromium } = require("playwright-core");
 
 /** For a machine that is busy, in milliseconds. */
 const PATIENCE = 90_000;
+const TRIES = 3;
 
 const [port, dist] = process.argv.slice(2);
 const origin = `http://127.0.0.1:${port}`;
@@ -33,7 +34,7 @@ const server = http.createServer((request, response) => {
 async function browser() {
   const flags = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
     "--disable-component-update", "--no-first-run", "--no-proxy-server", "--remote-debugging-port=0",
-    `--user-data-dir=${process.env.HOME}/profile`];
+    "--no-startup-window", `--user-data-dir=${process.env.HOME}/profile`];
   if (process.getuid() === 0) flags.push("--no-sandbox");
   // It ends with this process, however that ends.
   const child = spawn("setpriv", ["--pdeathsig", "KILL", "chromium", ...flags], { stdio: ["ignore", "ignore", "pipe"] });
@@ -45,8 +46,13 @@ async function browser() {
       if (address) resolve(address);
     });
   });
-  // Its defaults would have every tab be shown at once.
-  const connected = await chromium.connectOverCDP(address, { noDefaults: true, timeout: PATIENCE });
+  // Its defaults would have every tab be shown at once. A browser that only begins may never answer its first question.
+  const connect = (left) =>
+    chromium.connectOverCDP(address, { noDefaults: true, timeout: PATIENCE / TRIES }).catch((error) => {
+      if (!left) throw error;
+      return connect(left - 1);
+    });
+  const connected = await connect(TRIES - 1);
   const [context] = connected.contexts();
   context.setDefaultTimeout(PATIENCE);
   return context;
