@@ -75,6 +75,11 @@ impl SseGatewaySpec {
             "replay.enabled",
             "false: what comes while a client reconnects is lost to it, and events have no ids",
         );
+        add(
+            self.autoscaling.is_some() && self.replay.enabled && !self.scaling.rebalance,
+            "scaling.rebalance",
+            "false: pods that autoscaling adds get new clients alone, and those that were full stay so",
+        );
         found
     }
 }
@@ -143,6 +148,7 @@ mod tests {
             ),
             (json!({"auth": {"modes": ["Bearer"]}}), "auth.modes"),
             (json!({"replay": {"enabled": false}}), "replay.enabled"),
+            (json!({"autoscaling": {}}), "scaling.rebalance"),
         ];
         for (patch, field) in cases {
             assert_eq!(advised(&patch), [field], "{patch}");

@@ -16,19 +16,19 @@ pub mod expose;
 mod findings;
 pub mod nats;
 pub mod pod;
+pub mod scaling;
 mod schema;
 pub mod status;
 pub mod telemetry;
 mod validate;
 
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerBehavior;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use findings::FieldError;
+pub use scaling::Autoscaling;
 pub use schema::crd;
-use schema::{object, rule};
 pub use status::SseGatewayStatus;
 pub use validate::is_valid_name;
 
@@ -73,7 +73,9 @@ pub const ENDPOINT_GRACE_SECONDS: u16 = 3;
     validation = Rule::new("!has(self.autoscaling) || self.autoscaling.targetConnections <= self.limits.maxConnectionsPerPod")
         .message("spec.autoscaling.targetConnections: must not be above spec.limits.maxConnectionsPerPod"),
     validation = Rule::new("self.replay.enabled || !self.publish.enabled")
-        .message("spec.publish.enabled: needs spec.replay.enabled: what is published over HTTP is acknowledged by the log")
+        .message("spec.publish.enabled: needs spec.replay.enabled: what is published over HTTP is acknowledged by the log"),
+    validation = Rule::new("self.replay.enabled || !self.scaling.rebalance")
+        .message("spec.scaling.rebalance: needs spec.replay.enabled: what comes while a client goes to another pod is read from the log")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SseGatewaySpec {
@@ -85,6 +87,10 @@ pub struct SseGatewaySpec {
     /// Scale on the number of connections, with a HorizontalPodAutoscaler, instead of `replicas`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
+
+    /// What becomes of the streams when pods are added.
+    #[serde(default)]
+    pub scaling: scaling::Scaling,
 
     /// Where the gateway's endpoints are.
     #[serde(default)]
@@ -159,47 +165,6 @@ pub struct SseGatewaySpec {
     /// Settings of the pods themselves: a closed list of what may differ from the operator's own.
     #[serde(default)]
     pub pod: pod::Pod,
-}
-
-/// Bounds and targets of the HorizontalPodAutoscaler. It needs a source of the metric
-/// `sse_server_active_connections` of pods, such as the Prometheus adapter.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[schemars(extend("x-kubernetes-validations" = rule(
-    "self.minReplicas <= self.maxReplicas",
-    "spec.autoscaling.minReplicas: must not be above spec.autoscaling.maxReplicas"
-)))]
-#[serde(rename_all = "camelCase", default)]
-pub struct Autoscaling {
-    /// The fewest pods.
-    #[schemars(range(min = 1, max = 1000))]
-    pub min_replicas: u32,
-    /// The most pods.
-    #[schemars(range(min = 1, max = 1000))]
-    pub max_replicas: u32,
-    /// Connections per pod that the autoscaler aims at.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub target_connections: u32,
-    /// CPU use that it aims at too, in percent of what the pods request. Not set: CPU does not count.
-    #[serde(rename = "targetCPUUtilizationPercentage", skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub target_cpu_utilization_percentage: Option<u32>,
-    /// How fast it scales, as in a HorizontalPodAutoscaler, instead of the operator's own: up at once, down
-    /// by a pod or a tenth of them a minute, after five minutes of calm.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "object")]
-    pub behavior: Option<HorizontalPodAutoscalerBehavior>,
-}
-
-impl Default for Autoscaling {
-    fn default() -> Self {
-        Self {
-            min_replicas: 2,
-            max_replicas: 20,
-            target_connections: 10_000,
-            target_cpu_utilization_percentage: None,
-            behavior: None,
-        }
-    }
 }
 
 /// Where the gateway's endpoints are.

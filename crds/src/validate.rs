@@ -159,6 +159,11 @@ impl SseGatewaySpec {
             "publish.enabled",
             "needs replay.enabled: what is published over HTTP is acknowledged by the log",
         );
+        f.require(
+            self.replay.enabled || !self.scaling.rebalance,
+            "scaling.rebalance",
+            "needs replay.enabled: what comes while a client goes to another pod is read from the log",
+        );
         let Some(history) = &self.replay.history else { return };
         let subject = |c: char| !c.is_whitespace() && !"*>".contains(c);
         f.length("replay.history.subject", &history.subject, 0..=256);

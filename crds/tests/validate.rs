@@ -54,6 +54,7 @@ fn each_wrong_field_is_named_and_all_are_found_at_once() {
         (json!({"limits": {"maxPayloadBytes": 0}}), "limits.maxPayloadBytes"),
         (json!({"topics": {"public": ["a..b"]}}), "topics.public[0]"),
         (json!({"replay": {"enabled": false}, "publish": {"enabled": true}}), "publish.enabled"),
+        (json!({"replay": {"enabled": false}, "scaling": {"rebalance": true}}), "scaling.rebalance"),
         (json!({"topics": {"autoJoin": [">.a"]}}), "topics.autoJoin[0]"),
     ];
     for (patch, field) in &cases {

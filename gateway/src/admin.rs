@@ -21,6 +21,7 @@ use crate::connection::limits::Limits;
 use crate::http::listener::Socket;
 use crate::http::tls::Certificate;
 use crate::hub::Membership;
+use crate::nats::Taking;
 use crate::nats::dead::DeadLetters;
 use crate::nats::status::Problem;
 use crate::secret::SecretFile;
@@ -116,6 +117,16 @@ impl Admin {
             return Some(format!("no issuer's keys: {cause}"));
         }
         (!self.context.status.was_reached()).then(|| "NATS was not reached yet".into())
+    }
+
+    /// What tells how many streams there are, while the pod is ready for more.
+    #[must_use]
+    pub fn taking(self: &Arc<Self>) -> Taking {
+        let admin = self.clone();
+        Arc::new(move || {
+            let ready = admin.context.status.is_connected() && admin.why_not_ready().is_none();
+            ready.then(|| admin.limits.total())
+        })
     }
 
     /// A page of the connections, in the order of their ids.

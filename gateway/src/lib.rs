@@ -10,7 +10,7 @@
 //! The way of a connection: [`http::listener`] → route → [`auth`] or [`token`] →
 //! [`connection::limits`] → head and `:connected` → registered in the [`hub`] at a known sequence →
 //! replay from ring or log up to it → live → (slow: catch up, which is replay again) → the client's
-//! leave, a deadline, or [`drain`](connection::End::Drain): released once.
+//! leave, a deadline, [`drain`](connection::End::Drain) or [`rebalance`]: released once.
 //!
 //! What happens to either is counted and traced by [`telemetry`].
 //!
@@ -29,6 +29,7 @@ pub mod hub;
 pub mod logs;
 pub mod nats;
 pub mod postings;
+pub mod rebalance;
 pub mod room;
 pub mod secret;
 mod seldom;

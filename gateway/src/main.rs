@@ -216,6 +216,7 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         metrics,
         status: status.clone(),
         pod: pod(),
+        taking: admin.taking(),
     };
     let mut nats = nats::start(parts, stop.clone()).context("the thread of NATS")?;
     // Not there: what clients read of the past does not hold up what is live.

@@ -28,6 +28,7 @@ mod outage;
 mod ownership;
 mod permissions;
 mod publish;
+mod rebalance;
 mod replay;
 mod security;
 mod slow;

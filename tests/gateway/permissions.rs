@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt;
 use serde_json::json;
 use sse_tests::eventually;
@@ -18,7 +18,7 @@ async fn the_documented_permissions_are_enough_and_no_more_than_that() -> Result
     let accounts = Accounts::documented(&readme)?;
     let nats = Nats::start_with(&accounts.server).await?;
     let patch = json!({"nats": {"credentialsSecretRef": {"name": "creds", "key": "nats.creds"}},
-        "publish": {"enabled": true}});
+        "publish": {"enabled": true}, "scaling": {"rebalance": true}});
     let mut gateway = Gateway::start_unready(&nats, "default/live", patch)?;
     gateway.write_secret("creds", "nats.creds", &accounts.credentials("gateway")?)?;
     gateway.ready().await?;
@@ -52,8 +52,21 @@ async fn the_documented_permissions_are_enough_and_no_more_than_that() -> Result
     client.open(&stream.last_id).await?.until("19").await?;
     ensure!(!gateway.log().contains("ermissions"), "{}", gateway.log());
 
+    // What its pods tell each other is this gateway's alone.
+    let mut words = unlimited.client.subscribe("sse-pods.default.live").await?;
+    let word =
+        tokio::time::timeout(Duration::from_secs(10), words.next()).await?.context("no word of a pod")?;
+    let word: serde_json::Value = serde_json::from_slice(&word.payload)?;
+    ensure!(word["streams"].is_u64(), "{word}");
+
     // Nobody publishes what only the server republishes, nor speaks for the gateways or the platform.
-    for subject in ["sse-live.acme.user.alice", "sse-dead.acme", "sse._sys.x", "sse._platform.all"] {
+    for subject in [
+        "sse-live.acme.user.alice",
+        "sse-dead.acme",
+        "sse._sys.x",
+        "sse._platform.all",
+        "sse-pods.default.live",
+    ] {
         ensure!(publisher.publish(subject, "no").await.is_err(), "{subject}");
     }
     let denied = Publisher::with_credentials(&nats.url(), &accounts.credentials("gateway")?).await?;

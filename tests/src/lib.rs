@@ -11,6 +11,7 @@ pub mod clients;
 pub mod cluster;
 pub mod collector;
 pub mod dashboards;
+pub mod follower;
 pub mod frames;
 pub mod h2;
 pub mod issuer;

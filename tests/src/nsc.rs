@@ -56,6 +56,9 @@ impl Accounts {
         let named = format!("TOKENS=SSE_tokens_{GATEWAY}\n");
         ensure!(text.contains(&named), "the document does not say {named:?}");
         let text = text.replace(&named, &format!("TOKENS=SSE_tokens_{namespace}_{gateway}\n"));
+        let pods = format!("PODS=sse-pods.{}", GATEWAY.replace('_', "."));
+        ensure!(text.contains(&pods), "the document does not say {pods:?}");
+        let text = text.replace(&pods, &format!("PODS=sse-pods.{namespace}.{gateway}"));
         let block = text
             .split("```")
             .find_map(|block| block.strip_prefix("sh\n").filter(|block| block.contains("nsc add user")))

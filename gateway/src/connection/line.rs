@@ -48,6 +48,8 @@ pub struct Slot {
     body: Option<Waker>,
     /// Ends what carries the body, which would keep a client's stream for ever that takes nothing.
     cut: CancellationToken,
+    /// Ends the connection after the streams that it has.
+    goodbye: CancellationToken,
     state: SlotState,
     accepted: Instant,
 }
@@ -260,11 +262,11 @@ impl Socket {
 }
 
 impl Slot {
-    /// One that holds the first frames; `cut` ends what carries the body.
+    /// One that holds the first frames; `cut` ends what carries the body, `goodbye` its connection after all streams.
     #[must_use]
-    pub fn new(cut: CancellationToken, first: &Frame) -> Self {
+    pub fn new(cut: CancellationToken, goodbye: CancellationToken, first: &Frame) -> Self {
         let write = Some(Write { bytes: first.clone_bytes(), events: Events::None, replayed: false });
-        Self { write, body: None, cut, state: SlotState::Open, accepted: Instant::now() }
+        Self { write, body: None, cut, goodbye, state: SlotState::Open, accepted: Instant::now() }
     }
 
     fn put(&mut self, bytes: Bytes, events: Events, replayed: bool) -> Result<(), Gone> {
@@ -288,6 +290,11 @@ impl Slot {
         }
         self.state = SlotState::Gone;
         Poll::Ready(None)
+    }
+
+    /// Tells the client to open its next stream on another connection.
+    pub fn say_goodbye(&self) {
+        self.goodbye.cancel();
     }
 
     /// Notes that the body was dropped.

@@ -48,10 +48,12 @@ pub enum End {
     Lifetime,
     /// A back end asked for it.
     Control,
+    /// The pod has more than its share.
+    Rebalance,
 }
 
 impl End {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Client,
         Self::Drain,
         Self::Complete,
@@ -59,6 +61,7 @@ impl End {
         Self::WriteTimeout,
         Self::Lifetime,
         Self::Control,
+        Self::Rebalance,
     ];
 
     /// The reason in logs and metrics.
@@ -72,6 +75,7 @@ impl End {
             Self::WriteTimeout => "write_timeout",
             Self::Lifetime => "lifetime",
             Self::Control => "control",
+            Self::Rebalance => "rebalance",
         }
     }
 }
@@ -94,7 +98,7 @@ pub struct Context {
     pub max_replay: u64,
     /// Messages that the log keeps of one subject; `None`: all that it has room for.
     pub per_subject: Option<u64>,
-    /// Base of the `retry:` of a stream that is drained, in milliseconds.
+    /// Base of the `retry:` of a stream that is sent to another pod, in milliseconds.
     pub retry_ms: u32,
 }
 
@@ -193,7 +197,12 @@ impl Connection {
             match self.outbox().next(head) {
                 Next::Write(items) => self.write_items(items).await?,
                 Next::Fetch(after) => self.fetch(after).await?,
-                Next::End(end) => return Err(end),
+                Next::End(end) => {
+                    if end == End::Rebalance {
+                        self.send_back().await?;
+                    }
+                    return Err(end);
+                }
                 Next::Ping => self.beat().await?,
                 Next::Wait => {
                     self.replayed = None;
@@ -239,9 +248,7 @@ impl Connection {
             && now >= at
         {
             if end == End::Drain {
-                self.deadline = self.deadline.min(LAST_WORD);
-                let retry = jitter(self.context.retry_ms);
-                self.write(&[wire::retry(retry)]).await?;
+                self.send_back().await?;
             }
             return Err(end);
         }
@@ -256,6 +263,13 @@ impl Connection {
             self.write(&[wire::position(position)]).await?;
         }
         Ok(())
+    }
+
+    /// Tells the client when to come back, to whichever pod.
+    async fn send_back(&mut self) -> Result<(), End> {
+        self.deadline = self.deadline.min(LAST_WORD);
+        let retry = jitter(self.context.retry_ms);
+        self.write(&[wire::retry(retry)]).await
     }
 
     async fn beat(&mut self) -> Result<(), End> {

@@ -256,6 +256,18 @@ impl Outbox {
         wake(state);
     }
 
+    /// Ends the stream, whose client is to come back to another pod, if that interrupts nothing; answers whether it does.
+    pub fn let_go(&self) -> bool {
+        let mut state = self.state();
+        let goes = state.is_at_rest() && !state.has_work();
+        if goes {
+            state.ended = Some(End::Rebalance);
+            state.writer.say_goodbye();
+            wake(state);
+        }
+        goes
+    }
+
     /// Asks for a heartbeat now.
     pub fn ping(&self) {
         let mut state = self.state();

@@ -150,6 +150,11 @@ impl Writer {
         taken
     }
 
+    /// Whoever carries the stream takes no more of them: one that comes back finds another pod.
+    pub fn say_goodbye(&mut self) {
+        self.slot().into_iter().for_each(|slot| slot.say_goodbye());
+    }
+
     /// Notes that the body was dropped.
     pub fn leave(&mut self) {
         self.slot().into_iter().for_each(Slot::leave);

@@ -89,11 +89,11 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
+                let goodbye = if door.goodbye.is_cancelled() { &stop } else { &door.goodbye }.child_token();
                 let (visit, router) = (lobby.enter(), router.clone());
-                let guest = Guest { peer, visit, router, silence: door.silence };
-                let goodbye = if door.goodbye.is_cancelled() { &stop } else { &door.goodbye };
+                let guest = Guest { peer, visit, router, goodbye, silence: door.silence };
                 let certificate = door.certificate.clone();
-                connections.spawn(connection(builder.clone(), stream, certificate, guest, goodbye.clone()));
+                connections.spawn(connection(builder.clone(), stream, certificate, guest));
             }
             Err(error) => {
                 // Out of file descriptors, for instance: others must end before more can come.
@@ -114,6 +114,8 @@ struct Guest {
     visit: Arc<Visit>,
     router: Router,
     silence: Duration,
+    /// When the connection is told to end after its present answers.
+    goodbye: CancellationToken,
 }
 
 /// The answer to a request of HTTP/1 that opens a stream, and the stream.
@@ -127,16 +129,15 @@ async fn connection(
     stream: TcpStream,
     certificate: Option<Arc<Certificate>>,
     guest: Guest,
-    goodbye: CancellationToken,
 ) {
     let stream = Arc::new(stream);
     let transport = Transport::new(stream.clone(), guest.visit.clone(), guest.silence);
     if let Some(certificate) = certificate {
         drop(stream);
         // Elsewhere, or connections without TLS would have room for it.
-        return Box::pin(within_tls(&builder, transport, &certificate, guest, goodbye)).await;
+        return Box::pin(within_tls(&builder, transport, &certificate, guest)).await;
     }
-    let opened = serve_http(&builder, transport, true, guest, goodbye).await;
+    let opened = serve_http(&builder, transport, true, guest).await;
     if let (Some((parts, version, admitted)), Some(stream)) = (opened, Arc::into_inner(stream)) {
         let chunked = version != Version::HTTP_10;
         admitted.on_socket(stream, chunked, &head(&parts, chunked));
@@ -148,7 +149,6 @@ async fn within_tls(
     transport: Transport,
     certificate: &Certificate,
     guest: Guest,
-    goodbye: CancellationToken,
 ) {
     // Whoever comes before there is a good one is sent away.
     let Some(tls) = certificate.acceptor() else { return };
@@ -156,11 +156,11 @@ async fn within_tls(
     let accepted = tokio::select! {
         accepted = timeout(HANDSHAKE, handshake) => accepted,
         () = guest.visit.cut.cancelled() => return,
-        () = goodbye.cancelled() => return,
+        () = guest.goodbye.cancelled() => return,
     };
     match accepted {
         // A stream of events stays within.
-        Ok(Ok(stream)) => drop(serve_http(builder, stream, false, guest, goodbye).await),
+        Ok(Ok(stream)) => drop(serve_http(builder, stream, false, guest).await),
         Ok(Err(error)) => debug!(%error, "A client and TLS do not agree."),
         Err(_) => debug!("A client did not begin TLS in time."),
     }
@@ -172,9 +172,8 @@ async fn serve_http(
     transport: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     leaves: bool,
     guest: Guest,
-    goodbye: CancellationToken,
 ) -> Option<Opened> {
-    let visit = guest.visit.clone();
+    let (visit, goodbye) = (guest.visit.clone(), guest.goodbye.clone());
     let (sender, mut opened) = oneshot::channel();
     let opening = leaves.then(|| Arc::new(Mutex::new(Some(sender))));
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -244,7 +243,7 @@ async fn answer(
             return std::future::pending().await;
         }
     };
-    admitted.in_body(cut);
+    admitted.in_body(cut, guest.goodbye);
     Ok(response.map(|body| Answer::stream(body, busy)))
 }
 

@@ -137,9 +137,10 @@ impl Handover {
 }
 
 impl Admitted {
-    /// Begins in the body of the response, which somebody else's protocol carries until it is `cut`.
-    pub fn in_body(self: Box<Self>, cut: CancellationToken) {
-        let line = Line::Slot(line::Slot::new(cut, &self.first));
+    /// Begins in the body of the response, which somebody else's protocol carries until it is `cut`. After `goodbye`
+    /// no other stream begins there.
+    pub fn in_body(self: Box<Self>, cut: CancellationToken, goodbye: CancellationToken) {
+        let line = Line::Slot(line::Slot::new(cut, goodbye, &self.first));
         self.begin(line);
     }
 

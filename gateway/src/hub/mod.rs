@@ -30,6 +30,8 @@ use ring::Ring;
 
 /// Receivers of one event for which memory is kept.
 const MOST_KEPT: usize = 65_536;
+/// Streams that are looked at for one that can go.
+const LOOKED_AT: usize = 16;
 
 /// Shared by the feed, which pushes, and all connections.
 pub struct Hub {
@@ -268,6 +270,21 @@ impl Hub {
     /// Makes every stream look at what the pod wants.
     pub fn nudge(&self) {
         self.state().index.all(|outbox| outbox.nudge());
+    }
+
+    /// Ends so many streams, each at its client's cost of one reconnection: any of those that were opened before that
+    /// time and for which nothing waits. Answers how many it were.
+    pub fn let_go(&self, count: u32, opened_before: u64) -> u32 {
+        let state = self.state();
+        // Ids are random, and so is who comes after one of them. Not all are looked at: others wait for the lock.
+        let after = state.index.after(Some(ConnectionId::random())).chain(state.index.after(None));
+        let looked_at = state.index.len().min(count as usize * LOOKED_AT);
+        let old = after.take(looked_at).filter(|member| member.membership.opened < opened_before);
+        let mut gone = 0;
+        for member in old {
+            gone += u32::from(gone < count && member.outbox.let_go());
+        }
+        gone
     }
 
     /// Does what a back end asks for, to the connections that it names. Answers how many there are here.

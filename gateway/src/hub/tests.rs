@@ -1,19 +1,23 @@
 //! The hub with plain values: what a connection gets, wherever it begins.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use sse_crds::delivery::OverflowPolicy;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::connection::line::{Line, Slot};
 use crate::connection::outbox::{Item, Next};
 use crate::event::{Delivery, Message, Source};
 use crate::nats::log::Listens as _;
 use crate::postings::Postings;
 use crate::subject::{self, Pattern, Token};
 use crate::telemetry::Telemetry;
+use crate::wire;
 
 const EPOCH: Epoch = Epoch(7);
 
@@ -322,4 +326,32 @@ fn who_comes_and_goes_while_events_are_handed_out_misses_nothing_and_sees_nothin
         assert_eq!(client.join().expect("no panic"), (1..=EVENTS).collect::<Vec<_>>());
     }
     drop(others);
+}
+
+/// Has a line, and waits for something to do.
+async fn rest(outbox: &Outbox) {
+    let token = CancellationToken::new();
+    let line = Line::Slot(Slot::new(token.clone(), token, &wire::connected()));
+    outbox.open(line, Cursor::new(EPOCH, 0));
+    poll_fn(|context| outbox.poll_take(context)).await;
+    assert!(futures::poll!(std::pin::pin!(outbox.woken())).is_pending());
+}
+
+#[tokio::test]
+async fn only_old_streams_at_rest_are_let_go_of_and_no_more_than_are_to_go() {
+    let hub = hub();
+    let opened = |opened| Membership { opened, ..member("t", "u") };
+    let join = |membership| join(&hub, membership, 10, Start::Now).0;
+    let (old, young): (Vec<_>, Vec<_>) = (0..4).map(|_| (join(opened(99)), join(opened(100)))).unzip();
+    assert_eq!(hub.let_go(3, 100), 0, "none has a line");
+    for registration in old.iter().chain(&young) {
+        rest(&registration.outbox).await;
+    }
+    let ended = |all: &[Registration]| {
+        let ends = |one: &&Registration| one.outbox.next(0) == Next::End(End::Rebalance);
+        all.iter().filter(ends).count()
+    };
+    assert_eq!((hub.let_go(3, 100), ended(&old)), (3, 3));
+    assert_eq!((hub.let_go(3, 100), ended(&old)), (1, 4));
+    assert_eq!((hub.let_go(3, 100), ended(&young)), (0, 0));
 }

@@ -3,7 +3,7 @@
 //! [`link`] keeps the connection, [`events`] tells how it is, [`provision`] makes the stream and the token bucket,
 //! [`feed`] turns the republished messages into a contiguous sequence, [`log`] reads what the feed or a client missed,
 //! [`control`] hears what back ends ask of connections, [`publish`] stores what came over HTTP, [`dead`] publishes
-//! what was refused.
+//! what was refused, [`pods`] tells the other pods how many streams this one has.
 
 pub mod control;
 pub mod dead;
@@ -12,6 +12,7 @@ pub mod feed;
 pub mod link;
 pub mod live;
 pub mod log;
+pub mod pods;
 pub mod provision;
 pub mod publish;
 pub mod status;
@@ -35,8 +36,12 @@ use link::Keeper;
 pub use link::{Link, LinkState};
 use live::Live;
 use log::Log;
+use pods::Pods;
 use publish::Publisher;
 use status::Status;
+
+/// Tells how many streams there are, while the pod is ready for more.
+pub type Taking = Arc<dyn Fn() -> Option<u32> + Send + Sync>;
 
 /// What the connection serves.
 #[derive(Clone)]
@@ -50,6 +55,8 @@ pub struct Parts {
     pub status: Arc<Status>,
     /// Token of the subject that this pod's seams have.
     pub pod: String,
+    /// Open streams, while the pod is ready for more.
+    pub taking: Taking,
 }
 
 /// Begins [`run`] on a thread of its own; what is returned tells when it has ended. An event goes there all
@@ -76,13 +83,20 @@ pub fn start(parts: Parts, cancel: CancellationToken) -> io::Result<oneshot::Rec
 /// missing secret is waited for: the pod says which one, and heals when it appears.
 async fn run(parts: Parts, cancel: CancellationToken) {
     let run = async {
-        let Parts { config, hub, log, dead, publisher, metrics, status, .. } = parts.clone();
+        let Parts { config, hub, log, dead, publisher, metrics, status, pod, taking } = parts.clone();
         let (keeper, link) = Keeper::begin(config.clone(), status.clone(), metrics).await;
         log.attach(link.clone());
         publisher.attach(link.clone());
         let prefix = &config.spec.nats.subject_prefix;
+        let pods =
+            Pods { subject: pods::subject(prefix, &config.name), own: pod, hub: &hub, taking: &*taking };
+        let rebalance = async {
+            if config.spec.scaling.rebalance {
+                pods.run(&link).await;
+            }
+        };
         let others = async {
-            tokio::join!(keeper.run(), control::run(&link, prefix, &hub), dead.run(&link));
+            tokio::join!(keeper.run(), control::run(&link, prefix, &hub), dead.run(&link), rebalance);
         };
         if config.spec.replay.enabled {
             tokio::join!(Feed::new(link.clone(), &parts).run(), others);

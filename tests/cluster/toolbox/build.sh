@@ -37,6 +37,7 @@ otelcol                 | otelcol      | builder.yaml                           
 mercure                 | mercure      | github.com/dunglas/mercure/cmd/mercure        |
 prometheus              | prometheus   | github.com/prometheus/prometheus/cmd/prometheus |
 promtool                | prometheus   | github.com/prometheus/prometheus/cmd/promtool   |
+prometheus-adapter      | prometheus-adapter | sigs.k8s.io/prometheus-adapter/cmd/adapter |
 sse-watch               | sse-watch    | .                                             |
 h2spec                  | h2spec       | github.com/summerwind/h2spec/cmd/h2spec       |
 "

@@ -54,6 +54,15 @@ fn rules() -> Vec<Pair> {
                 json!({"autoscaling": {"targetConnections": 15_000}}),
             ],
         ),
+        pair(
+            ["spec", "self.replay.enabled || !self.scaling.rebalance"],
+            "spec.scaling.rebalance",
+            "needs spec.replay.enabled",
+            [
+                json!({"scaling": {"rebalance": true}, "replay": {"enabled": false}}),
+                json!({"scaling": {"rebalance": true}}),
+            ],
+        ),
         // The default meets a lower limit.
         pair(
             target,

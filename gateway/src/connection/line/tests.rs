@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::*;
+use crate::connection::End;
 use crate::connection::outbox::{Next, Outbox, Room};
 use crate::connection::writer::Writer;
 use crate::cursor::{Cursor, Epoch};
@@ -158,7 +159,7 @@ async fn a_client_that_leaves_is_seen_by_whoever_waits() {
 #[tokio::test]
 async fn a_slot_holds_one_write_until_its_body_takes_it() {
     let cut = CancellationToken::new();
-    let outbox = outbox(Line::Slot(Slot::new(cut.clone(), &wire::connected())));
+    let outbox = outbox(Line::Slot(Slot::new(cut.clone(), CancellationToken::new(), &wire::connected())));
     let taken = async || poll_fn(|context| outbox.poll_take(context)).await.map(|write| write.bytes);
     assert!(waits(&outbox).await);
     outbox.offer(&event(1, "a"), false);
@@ -176,4 +177,20 @@ async fn a_slot_holds_one_write_until_its_body_takes_it() {
     assert!(cut.is_cancelled());
     outbox.leave();
     assert_eq!(outbox.room().await, Room::Gone);
+}
+
+#[tokio::test]
+async fn a_stream_is_let_go_of_once_and_not_while_anything_waits_for_it() {
+    let goodbye = CancellationToken::new();
+    let slot = Slot::new(CancellationToken::new(), goodbye.clone(), &wire::connected());
+    let outbox = outbox(Line::Slot(slot));
+    assert!(waits(&outbox).await);
+    assert!(!outbox.let_go(), "the first bytes are still there");
+    assert!(poll_fn(|context| outbox.poll_take(context)).await.is_some());
+    outbox.fall_behind(7);
+    assert!(!outbox.let_go() && !goodbye.is_cancelled());
+    assert!(outbox.go_live(7, 9));
+    assert!(outbox.let_go() && goodbye.is_cancelled());
+    assert_eq!(outbox.next(9), Next::End(End::Rebalance));
+    assert!(!outbox.let_go());
 }
