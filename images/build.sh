@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # build.sh OUTDIR [IMAGE...]: writes OUTDIR/IMAGE.tar (docker-archive, localhost/IMAGE:$TAG, TAG is 'dev' by default)
 # without Docker or a registry, from each image's Dockerfile and binaries that are already there. Images: sse-gateway,
-# sse-operator and nats (these by default), prometheus, pause. PROFILE_DIR: where cargo put the binaries, unless target/<host>/release.
+# sse-operator and nats (these by default), prometheus, prometheus-adapter, pause. PROFILE_DIR: where cargo put the binaries, unless target/<host>/release.
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -44,9 +44,9 @@ fill() { # IMAGE DIRECTORY: what the Dockerfile's stage 'build' would leave in /
       tools=$("$repository/tests/cluster/toolbox/build.sh" nats-server nats-pub nats-sub nats-req)
       install -D -t "$2" "$tools"/nats-{server,pub,sub,req}
       ;;
-    prometheus)
-      tools=$("$repository/tests/cluster/toolbox/build.sh" prometheus)
-      install -D -t "$2" "$tools/prometheus"
+    prometheus | prometheus-adapter)
+      tools=$("$repository/tests/cluster/toolbox/build.sh" "$1")
+      install -D -t "$2" "$tools/$1"
       ;;
     pause)
       cc -static -O2 -o "$2/pause" "$here/pause/pause.c"

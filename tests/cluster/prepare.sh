@@ -9,8 +9,8 @@ select_cluster "${1:-}"
 repository=$(cd "$here/../.." && pwd)
 images=(sse-gateway sse-operator nats)
 tools=(nats-server nats-pub nats-sub nats-req)
-# The tests scrape it; the demo needs none.
-if [[ $name == test ]]; then images+=(prometheus) tools+=(prometheus); fi
+# The tests scrape and scale by them; the demo needs none.
+if [[ $name == test ]]; then images+=(prometheus prometheus-adapter) tools+=(prometheus prometheus-adapter); fi
 
 on_own_node() {
   local log=$cache/log/cargo.log cargo release

@@ -11,6 +11,7 @@ mod owners;
 mod private;
 mod rollout;
 mod rules;
+mod scaling;
 mod scraped;
 mod survive;
 mod traced;

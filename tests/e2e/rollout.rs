@@ -40,7 +40,7 @@ struct Published {
 }
 
 /// Open streams of each pod, by its own account.
-async fn streams(namespace: &Namespace, pods: &HashSet<String>) -> Result<Vec<u64>> {
+pub async fn streams(namespace: &Namespace, pods: &HashSet<String>) -> Result<Vec<u64>> {
     let mut counts = Vec::new();
     for pod in pods {
         let path = format!("/api/v1/namespaces/{}/pods/{pod}:9090/proxy/status", namespace.name);

@@ -4,6 +4,7 @@
 //! `KUBECONFIG` names the cluster, whose images were loaded before; `make test` sees to both.
 
 mod logs;
+pub mod metrics;
 pub mod monitor;
 mod tools;
 
