@@ -10,13 +10,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use futures::future::{try_join_all, try_join4};
 use futures::stream::StreamExt as _;
+use hyper::Request;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::watcher::{self, Event as Watched, watcher};
 use serde_json::{Value, json};
 use sse_crds::SseGateway;
-use sse_tests::cluster::{Namespace, alone_in_namespace, kubectl, prefix};
+use sse_tests::cluster::{Namespace, alone_in_namespace, prefix};
 use sse_tests::eventually;
 use sse_tests::jwt::jwt;
 use sse_tests::outside::outside;
@@ -44,7 +45,7 @@ pub async fn streams(namespace: &Namespace, pods: &HashSet<String>) -> Result<Ve
     let mut counts = Vec::new();
     for pod in pods {
         let path = format!("/api/v1/namespaces/{}/pods/{pod}:9090/proxy/status", namespace.name);
-        let status: Value = serde_json::from_str(&kubectl(&["get", "--raw", &path]).await?)?;
+        let status: Value = namespace.client.request(Request::get(path).body(Vec::new())?).await?;
         counts.push(status["connections"].as_u64().context("a number of streams")?);
     }
     Ok(counts)
