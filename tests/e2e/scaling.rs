@@ -141,7 +141,7 @@ async fn scale(namespace: &Namespace, crowd: &CancellationToken) -> Result<Strin
     let balanced = begun.elapsed();
     crowd.cancel();
     let left = ready(namespace, 1).await?;
-    eventually("everybody on the one that is left", Duration::from_secs(60), || async {
+    eventually("everybody on the one that is left", Duration::from_mins(1), || async {
         let streams = streams(namespace, &left).await?;
         ensure!(streams == [STAY as u64], "{streams:?}");
         try_join_all(pods.difference(&left).map(|pod| namespace.gone(pod))).await.map(drop)
@@ -159,7 +159,7 @@ async fn the_autoscaler_follows_the_clients_and_none_of_them_loses_an_event() ->
         measured(namespace, async |_: Prometheus| {
             namespace.gateway("live", spec()).await?;
             ready(namespace, 1).await?;
-            eventually("the metric of the pod", Duration::from_secs(60), || async {
+            eventually("the metric of the pod", Duration::from_mins(1), || async {
                 let streams = of_pods(&namespace.name, "sse_server_active_connections").await?;
                 ensure!(streams == ["0"], "{streams:?}");
                 Ok(())

@@ -6,6 +6,7 @@
 //! nothing is let go of, whatever was being written.
 
 pub mod body;
+mod end;
 pub mod limits;
 pub mod line;
 pub mod outbox;
@@ -26,7 +27,7 @@ use crate::nats::log::Log;
 use crate::nats::status::Status;
 use crate::telemetry::Telemetry;
 use crate::wire::{self, Block, Field, Frame, Reset};
-use line::Gone;
+pub use end::End;
 use outbox::{Item, Next, Outbox, Room};
 use writer::Writer;
 
@@ -36,49 +37,6 @@ const WRITE: usize = 16 * 1024;
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long the end of a stream waits for a client that is behind with reading.
 const LAST_WORD: Duration = Duration::from_secs(2);
-
-/// Why a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Client,
-    Drain,
-    Complete,
-    Overflow,
-    WriteTimeout,
-    Lifetime,
-    /// A back end asked for it.
-    Control,
-    /// The pod has more than its share.
-    Rebalance,
-}
-
-impl End {
-    pub const ALL: [Self; 8] = [
-        Self::Client,
-        Self::Drain,
-        Self::Complete,
-        Self::Overflow,
-        Self::WriteTimeout,
-        Self::Lifetime,
-        Self::Control,
-        Self::Rebalance,
-    ];
-
-    /// The reason in logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Drain => "drain",
-            Self::Complete => "complete",
-            Self::Overflow => "overflow",
-            Self::WriteTimeout => "write_timeout",
-            Self::Lifetime => "lifetime",
-            Self::Control => "control",
-            Self::Rebalance => "rebalance",
-        }
-    }
-}
 
 /// What all streams of a gateway have in common.
 pub struct Context {
@@ -394,12 +352,6 @@ impl Connection {
             self.outbox().writer(Writer::cut);
             return Err(ended);
         }
-    }
-}
-
-impl From<Gone> for End {
-    fn from(_: Gone) -> Self {
-        Self::Client
     }
 }
 
