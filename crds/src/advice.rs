@@ -71,6 +71,11 @@ impl SseGatewaySpec {
             "a native EventSource can not send a header: without Token or Cookie only fetch clients can connect",
         );
         add(
+            self.replay.history.as_ref().is_some_and(|history| history.subject.is_empty()),
+            "replay.history.subject",
+            "is empty: nobody is asked for history",
+        );
+        add(
             !self.replay.enabled && self.replicas > 0,
             "replay.enabled",
             "false: what comes while a client reconnects is lost to it, and events have no ids",

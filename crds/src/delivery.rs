@@ -105,13 +105,13 @@ impl Default for Replay {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct History {
-    /// Subject of the request.
-    #[schemars(length(max = 256), regex(pattern = r"^[^\s*>]*$"))]
+    /// Subject of the request. Empty: nobody is asked.
+    #[schemars(length(max = 256), regex(pattern = r"^([^\s*>.]+(\.[^\s*>.]+)*)?$"))]
     pub subject: String,
-    /// Seconds that one request may take.
+    /// Seconds that one request may take. A client that is not answered in time is served as if there were no history.
     #[schemars(range(min = 1, max = 60))]
     pub timeout_seconds: u32,
-    /// Most events that are taken from the service for one connection.
+    /// Most events that are taken from the service for one connection; one that missed more gets `reset`.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_events: u32,
     /// Whether a client without a cursor is given history too.

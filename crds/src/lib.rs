@@ -75,7 +75,11 @@ pub const ENDPOINT_GRACE_SECONDS: u16 = 3;
     validation = Rule::new("self.replay.enabled || !self.publish.enabled")
         .message("spec.publish.enabled: needs spec.replay.enabled: what is published over HTTP is acknowledged by the log"),
     validation = Rule::new("self.replay.enabled || !self.scaling.rebalance")
-        .message("spec.scaling.rebalance: needs spec.replay.enabled: what comes while a client goes to another pod is read from the log")
+        .message("spec.scaling.rebalance: needs spec.replay.enabled: what comes while a client goes to another pod is read from the log"),
+    validation = Rule::new("self.replay.enabled || !has(self.replay.history)")
+        .message("spec.replay.history: needs spec.replay.enabled: history ends where the log begins"),
+    validation = Rule::new("!has(self.replay.history) || !self.replay.history.subject.startsWith(self.nats.subjectPrefix + '.')")
+        .message("spec.replay.history.subject: must not begin with spec.nats.subjectPrefix: the log would take the requests for events")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SseGatewaySpec {

@@ -165,12 +165,24 @@ impl SseGatewaySpec {
             "needs replay.enabled: what comes while a client goes to another pod is read from the log",
         );
         let Some(history) = &self.replay.history else { return };
-        let subject = |c: char| !c.is_whitespace() && !"*>".contains(c);
+        f.require(
+            self.replay.enabled,
+            "replay.history",
+            "needs replay.enabled: history ends where the log begins",
+        );
+        let level = |c: char| !c.is_whitespace() && !"*>".contains(c);
+        let level = |text: &str| !text.is_empty() && text.chars().all(level);
         f.length("replay.history.subject", &history.subject, 0..=256);
         f.require(
-            history.subject.chars().all(subject),
+            history.subject.is_empty() || history.subject.split('.').all(level),
             "replay.history.subject",
-            "must be a subject without spaces, '*' and '>'",
+            "must be a subject such as history.get, without spaces, '*' and '>'",
+        );
+        let first = history.subject.split_once('.').map(|(first, _)| first);
+        f.require(
+            first.is_none_or(|first| first != self.nats.subject_prefix),
+            "replay.history.subject",
+            "must not begin with nats.subjectPrefix: the log would take the requests for events",
         );
         f.range("replay.history.timeoutSeconds", history.timeout_seconds.into(), 1..=60);
         f.range("replay.history.maxEvents", history.max_events.into(), 1..=1_000_000);

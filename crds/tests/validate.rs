@@ -55,6 +55,9 @@ fn each_wrong_field_is_named_and_all_are_found_at_once() {
         (json!({"topics": {"public": ["a..b"]}}), "topics.public[0]"),
         (json!({"replay": {"enabled": false}, "publish": {"enabled": true}}), "publish.enabled"),
         (json!({"replay": {"enabled": false}, "scaling": {"rebalance": true}}), "scaling.rebalance"),
+        (json!({"replay": {"enabled": false, "history": {"subject": "h"}}}), "replay.history"),
+        (json!({"replay": {"history": {"subject": "sse.history"}}}), "replay.history.subject"),
+        (json!({"replay": {"history": {"subject": "a..b"}}}), "replay.history.subject"),
         (json!({"topics": {"autoJoin": [">.a"]}}), "topics.autoJoin[0]"),
     ];
     for (patch, field) in &cases {

@@ -214,7 +214,6 @@ pub fn not_served(spec: &SseGatewaySpec) -> Vec<FieldError> {
             found.push(FieldError { field: field.into(), message });
         }
     };
-    add(spec.replay.history.is_some(), "replay.history", "leave it out");
     add(spec.console.enabled, "console.enabled", "leave it false");
     found
 }

@@ -9,7 +9,7 @@
 //!
 //! The way of a connection: [`http::listener`] → route → [`auth`] or [`token`] →
 //! [`connection::limits`] → head and `:connected` → registered in the [`hub`] at a known sequence →
-//! replay from ring or log up to it → live → (slow: catch up, which is replay again) → the client's
+//! replay from [`history`], log or ring up to it → live → (slow: catch up, which is replay again) → the client's
 //! leave, a deadline, [`drain`](connection::End::Drain) or [`rebalance`]: released once.
 //!
 //! What happens to either is counted and traced by [`telemetry`].
@@ -24,6 +24,7 @@ pub mod connection;
 pub mod control;
 pub mod cursor;
 pub mod event;
+pub mod history;
 pub mod http;
 pub mod hub;
 pub mod logs;

@@ -25,6 +25,7 @@ use sse_gateway::hub::Hub;
 use sse_gateway::logs;
 use sse_gateway::nats;
 use sse_gateway::nats::dead::DeadLetters;
+use sse_gateway::nats::history::History;
 use sse_gateway::nats::log::Log;
 use sse_gateway::nats::publish::Publisher;
 use sse_gateway::nats::status::Status;
@@ -206,11 +207,12 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         config: config.clone(),
     });
     let (public_addr, private_addr) = (public.local_addr()?, private.local_addr()?);
-    let connection::Context { hub, log, status, .. } = &*context;
+    let connection::Context { hub, log, history, status, .. } = &*context;
     let parts = nats::Parts {
         config: config.clone(),
         hub: hub.clone(),
         log: log.clone(),
+        history: history.clone(),
         dead,
         publisher,
         metrics,
@@ -295,8 +297,13 @@ fn context(config: &Config, telemetry: Arc<Telemetry>) -> Arc<connection::Contex
         // Those that every stream has are not the client's.
         spec.topics.auto_join.len().try_into().unwrap_or(u32::MAX),
     );
+    let log = Arc::new(Log::new(config.stream_name(), &prefix));
+    let history = spec.replay.history.as_ref().filter(|history| !history.subject.is_empty());
+    let history =
+        history.map(|it| History::new(it, rules.max_payload, log.clone(), telemetry.metrics.clone()));
     Arc::new(connection::Context {
-        log: Arc::new(Log::new(config.stream_name(), &prefix)),
+        log,
+        history,
         hub: Hub::new(rules, usize::try_from(most_topics).unwrap_or(usize::MAX)),
         telemetry,
         status: Arc::new(Status::default()),

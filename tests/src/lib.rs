@@ -14,6 +14,7 @@ pub mod dashboards;
 pub mod follower;
 pub mod frames;
 pub mod h2;
+pub mod history;
 pub mod issuer;
 pub mod jwt;
 pub mod nats;

@@ -7,6 +7,7 @@
 
 pub mod body;
 mod end;
+mod history;
 pub mod limits;
 pub mod line;
 pub mod outbox;
@@ -23,11 +24,14 @@ use tokio_util::sync::CancellationToken;
 use crate::cursor::Cursor;
 use crate::event::Delivery;
 use crate::hub::{Hub, Listener, Registration};
+use crate::nats::history::History;
 use crate::nats::log::Log;
 use crate::nats::status::Status;
 use crate::telemetry::Telemetry;
 use crate::wire::{self, Block, Field, Frame, Reset};
 pub use end::End;
+use history::Past;
+pub use history::is_askable;
 use outbox::{Item, Next, Outbox, Room};
 use writer::Writer;
 
@@ -42,6 +46,8 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 pub struct Context {
     pub hub: Arc<Hub>,
     pub log: Arc<Log>,
+    /// Who knows events that are older than the log.
+    pub history: Option<Arc<History>>,
     pub telemetry: Arc<Telemetry>,
     pub status: Arc<Status>,
     /// Cancelled when the pod begins to let go of its streams; see [`Context::drain`].
@@ -85,6 +91,7 @@ pub struct Connection {
     ahead_since: Option<Instant>,
     /// What it listened to when it read the log last.
     listener: Option<Arc<Listener>>,
+    past: Past,
 }
 
 impl Connection {
@@ -108,6 +115,7 @@ impl Connection {
             asked_limits: false,
             ahead_since: None,
             listener: None,
+            past: Past::default(),
         }
     }
 
@@ -256,7 +264,8 @@ impl Connection {
             HeartbeatMode::Comment => wire::heartbeat(),
             HeartbeatMode::Event => {
                 let data = format!(r#"{{"type":"heartbeat","timestamp":"{:.3}"}}"#, jiff::Timestamp::now());
-                let id = self.context.ids.then(|| self.outbox().writer(|writer| writer.position()));
+                let has_place = self.context.ids && !self.past.comes_first();
+                let id = has_place.then(|| self.outbox().writer(|writer| writer.position()));
                 Block { id, event: Field::new("heartbeat"), retry: None, data: &data }.encode()
             }
         }
@@ -268,6 +277,7 @@ impl Connection {
             match item {
                 Item::Event(delivery) => events.push(delivery),
                 Item::Reset(reason, position) => {
+                    self.past = Past::default();
                     self.write_events(&events).await?;
                     events.clear();
                     self.tell_reset(reason, position).await?;
@@ -297,19 +307,12 @@ impl Connection {
     async fn write_events(&mut self, events: &[Arc<Delivery>]) -> Result<(), End> {
         let mut rest = events;
         while !rest.is_empty() {
-            let mut size = 0;
-            let fits = |delivery: &&Arc<Delivery>| {
-                size += delivery.frame.as_bytes().len();
-                size <= WRITE
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            // Nothing comes after an event that completes the stream.
-            let complete = rest[..count].iter().position(|delivery| delivery.complete);
-            let (now, later) = rest.split_at(complete.map_or(count, |at| at + 1));
+            let (count, complete) = portion(rest);
+            let (now, later) = rest.split_at(count);
             self.room().await?;
             let replayed = self.replayed.is_some();
             self.outbox().writer(|writer| writer.events(now, replayed))?;
-            if complete.is_some() {
+            if complete {
                 return Err(End::Complete);
             }
             rest = later;
@@ -353,6 +356,19 @@ impl Connection {
             return Err(ended);
         }
     }
+}
+
+/// How many of these share the next write, and whether the last of them completes the stream: nothing comes
+/// after it.
+fn portion(events: &[Arc<Delivery>]) -> (usize, bool) {
+    let mut size = 0;
+    let fits = |delivery: &&Arc<Delivery>| {
+        size += delivery.frame.as_bytes().len();
+        size <= WRITE
+    };
+    let count = events.iter().take_while(fits).count().max(1);
+    let complete = events[..count].iter().position(|delivery| delivery.complete);
+    (complete.map_or(count, |at| at + 1), complete.is_some())
 }
 
 /// From half to one and a half of `base`.

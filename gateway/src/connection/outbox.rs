@@ -128,12 +128,12 @@ impl State {
 
     /// Whether there is something to do for the task.
     fn has_work(&self) -> bool {
-        !self.queue.is_empty()
-            || self.ping
-            || self.nudged
-            || self.ended.is_some()
-            || self.mode != Mode::Live
-            || self.writer.is_held_up()
+        self.is_called() || self.mode != Mode::Live || self.writer.is_held_up()
+    }
+
+    /// The same, beside what it does by itself.
+    fn is_called(&self) -> bool {
+        !self.queue.is_empty() || self.ping || self.nudged || self.ended.is_some()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Replay: a stream fetches what it missed, from the ring or the log, at the pace of its client.
 //!
 //! It is the same for a client that comes back and for one that fell behind: page after page, until the
-//! hub says under its lock that the stream is live.
+//! hub says under its lock that the stream is live. What the log has lost is asked of [`super::history`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::history::Past;
 use super::{Connection, End};
 use crate::cursor::Cursor;
 use crate::event::Delivery;
@@ -25,6 +26,9 @@ impl Connection {
     pub(super) async fn fetch(&mut self, after: u64) -> Result<(), End> {
         // Thousands of others' events may lie between two of this client's: let other tasks run.
         tokio::task::consume_budget().await;
+        if let Some(walk) = self.past.take(after) {
+            return self.go_back(walk).await;
+        }
         let step = self.registration.resume(after);
         if !matches!(step, Resume::Ahead) {
             self.ahead_since = None;
@@ -34,6 +38,7 @@ impl Connection {
             Resume::Live { events, position } => {
                 self.replay(&events).await?;
                 (self.replayed, self.asked_limits, self.listener) = (None, false, None);
+                self.past = Past::default();
                 self.pass(position);
                 Ok(())
             }
@@ -47,6 +52,9 @@ impl Connection {
                 let since = *self.ahead_since.get_or_insert_with(Instant::now);
                 if since.elapsed() < AHEAD || !self.context.status.leader_lacks(after, since) {
                     return self.pause().await;
+                }
+                if self.look_back_from_nowhere(after) {
+                    return Ok(());
                 }
                 let Some(position) = self.registration.skip_to_live(after) else { return Ok(()) };
                 self.tell_reset(Reset::Invalid, position).await
@@ -81,6 +89,9 @@ impl Connection {
                 return self.pause().await;
             }
         };
+        if trimmed && self.look_back(after, upto + 1) {
+            return Ok(());
+        }
         // A reset may have come while the log was read: then these are of a former life.
         if !self.registration.outbox.progress(after, upto) {
             return Ok(());

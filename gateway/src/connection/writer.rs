@@ -100,6 +100,20 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes events that are older than the log, for which there must be room. Their ids lead to a place of
+    /// their own, which may be in an earlier life of the log.
+    pub fn past(&mut self, events: &[Arc<Delivery>], place: Cursor) -> Result<(), Gone> {
+        self.events(events, true)?;
+        self.go_to(place);
+        self.wrote(true);
+        Ok(())
+    }
+
+    /// Goes on from another place, back or in another life of the log.
+    pub fn go_to(&mut self, place: Cursor) {
+        self.position = Cursor { end: false, ..place };
+    }
+
     /// Writes something else, for which there must be room.
     pub fn frames(&mut self, frames: &[Frame]) -> Result<(), Gone> {
         self.line.as_mut().ok_or(Gone)?.frames(frames)?;

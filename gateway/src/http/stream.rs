@@ -21,13 +21,13 @@ use super::Gateway;
 use super::outcome;
 use super::problem::Problem;
 use crate::auth::Identity;
-use crate::connection::Connection;
 use crate::connection::body::StreamBody;
 use crate::connection::limits::Slot;
 use crate::connection::line::{self, Line};
 use crate::connection::outbox::Outbox;
+use crate::connection::{self, Connection, is_askable};
 use crate::cursor::Cursor;
-use crate::hub::{Membership, Standing, Start};
+use crate::hub::{Asks, Membership, Standing, Start};
 use crate::nats::now;
 use crate::subject::ConnectionId;
 use crate::telemetry::{Counts, Opened};
@@ -60,7 +60,8 @@ pub(super) async fn open(
         Some("comment") => HeartbeatMode::Comment,
         Some(_) => return Err(bad("heartbeat: must be 'event' or 'comment'.")),
     };
-    let start = start(&headers, parameters.last_event_id.as_deref(), gateway.config.spec.replay.enabled);
+    let brought = brought(&headers, parameters.last_event_id.as_deref());
+    let start = start(&brought, gateway.config.spec.replay.enabled);
     // Before the token is used up: a client that corrects itself can still redeem it.
     let wanted = gateway.topics.wanted(parameters.topics.as_deref())?;
     gateway.check_open()?;
@@ -91,11 +92,15 @@ pub(super) async fn open(
     let body = Body::new(StreamBody(outbox.clone()));
     let (registration, standing) = context
         .hub
-        .register(membership, outbox, start)
+        .register(membership, outbox, start, asks(context, &brought))
         .ok_or_else(|| Problem::unavailable("NATS was not reached yet."))?;
+    let mut connection = Connection::new(context.clone(), registration, heartbeat_mode, ends_at);
+    if standing.history {
+        connection.begin_with_history(&brought, standing.position, standing.reset);
+    }
     let admitted = Admitted {
         first: first_bytes(&gateway, &id.to_string(), standing),
-        connection: Connection::new(context.clone(), registration, heartbeat_mode, ends_at),
+        connection,
         position: standing.position,
         slot,
         resumed,
@@ -185,10 +190,20 @@ async fn run(mut connection: Connection, slot: Slot, resumed: bool) {
     Connection::finish(&outbox, end, deadline).await;
 }
 
-/// The header wins over the query; blank is none.
-fn start(headers: &HeaderMap, query: Option<&str>, replay: bool) -> Start {
-    let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
-    let text = header.filter(|text| !text.trim().is_empty()).or(query).map_or("", str::trim);
+/// The id that the client brought. The header wins over the query; blank is none.
+fn brought(headers: &HeaderMap, query: Option<&str>) -> String {
+    let header = headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let header = header.as_deref().filter(|text| !text.trim().is_empty());
+    header.or(query).map_or("", str::trim).to_owned()
+}
+
+/// Whether history is asked before anything else.
+fn asks(context: &connection::Context, brought: &str) -> Asks {
+    let history = context.history.as_ref().filter(|_| is_askable(brought));
+    Asks { strangers: history.is_some(), first: history.is_some_and(|history| history.on_first_connect) }
+}
+
+fn start(text: &str, replay: bool) -> Start {
     if text.is_empty() {
         return Start::Now;
     }
@@ -215,11 +230,11 @@ fn ends_at(gateway: &Gateway, identity: &Identity) -> Option<Instant> {
 /// `:connected`, the gap if there is one, the position, `retry:` and the welcome events.
 fn first_bytes(gateway: &Gateway, id: &str, standing: Standing) -> Frame {
     let mut frames = vec![wire::connected()];
-    if let Some(reason) = standing.reset {
+    if let Some(reason) = standing.reset.filter(|_| !standing.history) {
         gateway.context.telemetry.metrics.resets.inc(reason.as_str());
         frames.push(wire::reset(reason));
     }
-    if gateway.context.ids {
+    if gateway.context.ids && !standing.history {
         frames.push(wire::position(standing.position));
     }
     let stream = &gateway.config.spec.stream;

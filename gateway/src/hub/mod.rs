@@ -78,12 +78,23 @@ pub enum Start {
     Invalid,
 }
 
+/// Whom a history service is asked for, before anything else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// Clients whose cursor is not of this log.
+    pub strangers: bool,
+    /// Clients without a cursor.
+    pub first: bool,
+}
+
 /// Where a registered connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub position: Cursor,
     /// What the client must be told before anything else.
     pub reset: Option<Reset>,
+    /// History is asked first: nothing of this is told before its answer. The connection waits behind.
+    pub history: bool,
 }
 
 impl Hub {
@@ -246,20 +257,22 @@ impl Hub {
         membership: Membership,
         outbox: Arc<Outbox>,
         start: Start,
+        asks: Asks,
     ) -> Option<(Registration, Standing)> {
         let mut state = self.state();
         let epoch = state.epoch?;
         let now = Cursor::new(epoch, state.head);
-        let standing = match start {
-            Start::Now => Standing { position: now, reset: None },
-            Start::Invalid => Standing { position: now, reset: Some(Reset::Invalid) },
+        let (position, reset, history) = match start {
+            Start::Now => (now, None, asks.first),
+            Start::Invalid => (now, Some(Reset::Invalid), asks.strangers),
             // It may be ahead of this pod, whose feed is a moment behind another's.
             Start::After(cursor) if cursor.epoch == epoch => {
-                Standing { position: Cursor::new(epoch, cursor.sequence), reset: None }
+                (Cursor::new(epoch, cursor.sequence), None, false)
             }
-            Start::After(_) => Standing { position: now, reset: Some(Reset::Epoch) },
+            Start::After(_) => (now, Some(Reset::Epoch), asks.strangers),
         };
-        if standing.position != now {
+        let standing = Standing { position, reset, history };
+        if history || position != now {
             outbox.fall_behind(standing.position.sequence);
         }
         let connection = membership.connection;

@@ -75,6 +75,20 @@ impl Registration {
         state.epoch.map(|epoch| Cursor::new(epoch, state.head))
     }
 
+    /// Gives up on a place that the log does not reach to, and stays behind at the hub's; returns that.
+    #[must_use]
+    pub fn restart(&self, after: u64) -> Option<Cursor> {
+        let state = self.hub.state();
+        let position = Cursor::new(state.epoch?, state.head);
+        self.outbox.progress(after, position.sequence).then_some(position)
+    }
+
+    /// Who it is, and what it is subscribed to now.
+    #[must_use]
+    pub fn membership(&self) -> Option<Arc<Membership>> {
+        self.hub.state().index.member(self.connection).map(|member| member.membership.clone())
+    }
+
     /// What the connection listens to now, to look its events up elsewhere; `None` before the log was
     /// reached. `known` is what it listened to before, which seldom changes.
     #[must_use]

@@ -60,7 +60,7 @@ fn outbox(capacity: usize) -> Arc<Outbox> {
 }
 
 fn join(hub: &Arc<Hub>, membership: Membership, capacity: usize, start: Start) -> (Registration, Standing) {
-    hub.register(membership, outbox(capacity), start).expect("the hub has begun")
+    hub.register(membership, outbox(capacity), start, Asks::default()).expect("the hub has begun")
 }
 
 /// What a writer that is never slow sees until there is nothing more to do.
@@ -221,7 +221,7 @@ fn a_cursor_of_another_life_is_answered_with_a_reset() {
     let hub = hub();
     push(&hub, 1, "sse.t.all");
     let (_, old) = join(&hub, member("t", "u"), 10, Start::After(Cursor::new(Epoch(1), 1)));
-    assert_eq!(old, Standing { position: Cursor::new(EPOCH, 1), reset: Some(Reset::Epoch) });
+    assert_eq!(old, Standing { position: Cursor::new(EPOCH, 1), reset: Some(Reset::Epoch), history: false });
     let (_, none) = join(&hub, member("t", "u"), 10, Start::Invalid);
     assert_eq!(none.reset, Some(Reset::Invalid));
 }

@@ -2,13 +2,15 @@
 //!
 //! [`link`] keeps the connection, [`events`] tells how it is, [`provision`] makes the stream and the token bucket,
 //! [`feed`] turns the republished messages into a contiguous sequence, [`log`] reads what the feed or a client missed,
-//! [`control`] hears what back ends ask of connections, [`publish`] stores what came over HTTP, [`dead`] publishes
-//! what was refused, [`pods`] tells the other pods how many streams this one has.
+//! [`history`] asks for what is older than the log, [`control`] hears what back ends ask of connections, [`publish`]
+//! stores what came over HTTP, [`dead`] publishes what was refused, [`pods`] tells the other pods how many streams this
+//! one has.
 
 pub mod control;
 pub mod dead;
 mod events;
 pub mod feed;
+pub mod history;
 pub mod link;
 pub mod live;
 pub mod log;
@@ -32,6 +34,7 @@ use crate::token::Tokens;
 use crate::token::shared::Shared;
 use dead::DeadLetters;
 use feed::Feed;
+use history::History;
 use link::Keeper;
 pub use link::{Link, LinkState};
 use live::Live;
@@ -49,6 +52,8 @@ pub struct Parts {
     pub config: Arc<Config>,
     pub hub: Arc<Hub>,
     pub log: Arc<Log>,
+    /// `None`: nobody knows events that are older than the log.
+    pub history: Option<Arc<History>>,
     pub dead: Arc<DeadLetters>,
     pub publisher: Arc<Publisher>,
     pub metrics: Arc<Metrics>,
@@ -83,10 +88,11 @@ pub fn start(parts: Parts, cancel: CancellationToken) -> io::Result<oneshot::Rec
 /// missing secret is waited for: the pod says which one, and heals when it appears.
 async fn run(parts: Parts, cancel: CancellationToken) {
     let run = async {
-        let Parts { config, hub, log, dead, publisher, metrics, status, pod, taking } = parts.clone();
+        let Parts { config, hub, log, history, dead, publisher, metrics, status, pod, taking } = parts.clone();
         let (keeper, link) = Keeper::begin(config.clone(), status.clone(), metrics).await;
         log.attach(link.clone());
         publisher.attach(link.clone());
+        history.iter().for_each(|history| history.attach(link.clone()));
         let prefix = &config.spec.nats.subject_prefix;
         let pods =
             Pods { subject: pods::subject(prefix, &config.name), own: pod, hub: &hub, taking: &*taking };

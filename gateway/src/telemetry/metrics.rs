@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::push::Pushed;
 use crate::connection::End;
+use crate::history::{Outcome, Skip};
 use crate::wire::Reset;
 
 /// A counter; clones count together.
@@ -75,6 +76,8 @@ pub struct Metrics {
     pub publishes: Labelled,
     pub dropped: Labelled,
     pub resets: Labelled,
+    pub history: Labelled,
+    pub history_skipped: Labelled,
     pub delivered: Counter,
     pub replayed: Counter,
     pub gaps_repaired: Counter,
@@ -151,6 +154,20 @@ impl Metrics {
                 "Gaps that clients were told of",
                 "reason",
                 &Reset::ALL.map(Reset::as_str),
+            ),
+            history: labelled(
+                r,
+                "history",
+                "Ways of clients through the history service",
+                "result",
+                &Outcome::ALL.map(Outcome::as_str),
+            ),
+            history_skipped: labelled(
+                r,
+                "history_skipped",
+                "Entries of the history service that were left out",
+                "reason",
+                &Skip::ALL.map(Skip::as_str),
             ),
             delivered: counter(r, "events_delivered", "Events that went to a socket"),
             replayed: counter(r, "events_replayed", "Delivered events that a client had missed"),

@@ -55,12 +55,14 @@ pub(super) fn start(
 }
 
 fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
-    let labelled: [Named<Metrics, Labelled>; 5] = [
+    let labelled: [Named<Metrics, Labelled>; 7] = [
         ("sse.server.connects", |m| &m.connects),
         ("sse.server.tokens", |m| &m.tokens),
         ("sse.server.publishes", |m| &m.publishes),
         ("sse.server.events_dropped", |m| &m.dropped),
         ("sse.server.resets", |m| &m.resets),
+        ("sse.server.history", |m| &m.history),
+        ("sse.server.history_skipped", |m| &m.history_skipped),
     ];
     for (name, of) in labelled {
         let metrics = metrics.clone();

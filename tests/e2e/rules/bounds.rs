@@ -82,6 +82,7 @@ fn patterns() -> Vec<Pair> {
         ("spec.stream.defaultEventType", "a\nb", "a b"),
         ("spec.auth.cookie.name", "a b", "__Host-a"),
         ("spec.replay.history.subject", "history.*", "history.get"),
+        ("spec.replay.history.subject", "history..get", ""),
         ("spec.tls.secretName", "Cert", "cert"),
         ("spec.telemetry.otlpEndpoint", "collector:4317", "http://collector:4317"),
     ]

@@ -92,6 +92,27 @@ fn rules() -> Vec<Pair> {
             ],
         ),
         pair(
+            ["spec", "self.replay.enabled || !has(self.replay.history)"],
+            "spec.replay.history",
+            "needs spec.replay.enabled",
+            [
+                json!({"replay": {"enabled": false, "history": {"subject": "history.get"}}}),
+                json!({"replay": {"enabled": true, "history": {"subject": "history.get"}}}),
+            ],
+        ),
+        pair(
+            [
+                "spec",
+                "!has(self.replay.history) || !self.replay.history.subject.startsWith(self.nats.subjectPrefix + '.')",
+            ],
+            "spec.replay.history.subject",
+            "must not begin with spec.nats.subjectPrefix",
+            [
+                json!({"replay": {"history": {"subject": "sse.history"}}}),
+                json!({"replay": {"history": {"subject": "sse-history.get"}}}),
+            ],
+        ),
+        pair(
             ["spec.auth", "!('Cookie' in self.modes) || self.cookie.name.size() > 0"],
             "spec.auth.cookie.name",
             "must be set when spec.auth.modes has Cookie",

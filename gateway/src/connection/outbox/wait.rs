@@ -50,6 +50,26 @@ impl Outbox {
         .await
     }
 
+    /// Returns when there is something to do beside fetching events.
+    ///
+    /// # Errors
+    ///
+    /// When the client has gone.
+    pub async fn called(&self) -> Result<(), Gone> {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if state.writer.poll_gone(context).is_ready() {
+                return Poll::Ready(Err(Gone));
+            }
+            if state.is_called() {
+                return Poll::Ready(Ok(()));
+            }
+            state.wait(context);
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Returns when the client has gone.
     pub async fn gone(&self) -> Gone {
         poll_fn(|context| {

@@ -144,6 +144,15 @@ impl Log {
         self.asked.notify_one();
     }
 
+    /// Sequence of the oldest message that the log keeps, or of the next one when it keeps none.
+    ///
+    /// # Errors
+    ///
+    /// When NATS does not answer in time.
+    pub async fn first(&self) -> Result<u64, LogError> {
+        self.reader.first().await
+    }
+
     /// The log from `from` on, up to `upto` at most, past everybody else. `upto` must not be above the
     /// stream's last sequence. The page ends earlier when the events are large.
     ///

@@ -228,6 +228,11 @@ impl Reader {
         Ok(Some(state.first).filter(|first| *first > hole))
     }
 
+    /// Where the log begins, says the leader.
+    pub async fn first(&self) -> Result<u64, LogError> {
+        Ok(self.state().await?.first.max(1))
+    }
+
     async fn state(&self) -> Result<State, LogError> {
         let info = self.info(&json!({})).await?;
         let number = |name: &str| info["state"][name].as_u64();
