@@ -35,7 +35,8 @@ impl World {
     }
 
     async fn with(nats: Nats, history: Value) -> Result<Self> {
-        let mut spec = json!({"replay": {"history": {"subject": SUBJECT}}, "auth": {"topicsClaim": "topics"}});
+        let mut spec =
+            json!({"replay": {"history": {"subject": SUBJECT}}, "auth": {"topicsClaim": "topics"}});
         merge(&mut spec["replay"]["history"], history);
         let gateway = Gateway::start(&nats, spec).await?;
         let publisher = nats.publisher().await?;
@@ -191,7 +192,7 @@ async fn a_client_without_a_cursor_gets_history_too_where_that_is_wanted() -> Re
     let text = String::from_utf8_lossy(&stream.raw);
     ensure!(text.starts_with(&format!(":connected\n\nid: {}\ndata: 40\n", world.cursor(40))), "{text}");
     // Who got nothing is told a place to come back to, at once.
-    let mut stream = world.gateway.client("acme", "nobody").open("").await?;
+    let mut stream = world.gateway.client("acme", "zoe").open("").await?;
     let place = stream.position().await?;
     ensure!(place == world.cursor(89), "{place}");
     world.publisher.publish("sse.acme.all", "101").await?;
@@ -200,8 +201,8 @@ async fn a_client_without_a_cursor_gets_history_too_where_that_is_wanted() -> Re
 }
 
 #[tokio::test]
-async fn whatever_a_client_brings_goes_to_the_service_verbatim_and_it_is_asked_for_the_identity_alone() -> Result<()>
-{
+async fn whatever_a_client_brings_goes_to_the_service_verbatim_and_it_is_asked_for_the_identity_alone()
+-> Result<()> {
     let world = World::trimmed(Nats::start().await?, json!({})).await?;
     let reply = json!({"events": [
         {"id": "00000003-8", "event": "note", "data": "a"}, {"id": "00000004-1", "data": "b"},
@@ -216,7 +217,8 @@ async fn whatever_a_client_brings_goes_to_the_service_verbatim_and_it_is_asked_f
     let client = world.gateway.client("acme", "a@b.c");
     let client = client.with_claims("acme", "a@b.c", json!({"topics": ["orders.>"]}));
     // Of an earlier life, none of ours, and of this life, but not of this log: that is told after five seconds.
-    for cursor in ["00000003-7".to_owned(), "1700000000000-0".to_owned(), "ü x".to_owned(), world.cursor(999)] {
+    for cursor in ["00000003-7".to_owned(), "1700000000000-0".to_owned(), "ü x".to_owned(), world.cursor(999)]
+    {
         let authorization = format!("Bearer {}", client.jwt);
         let headers = [("authorization", authorization.as_str()), ("last-event-id", cursor.as_str())];
         let path = "/api/v1/sse/stream?topics=orders.%3E,orders.eu&user=bob&tenant=globex";
@@ -234,7 +236,8 @@ async fn whatever_a_client_brings_goes_to_the_service_verbatim_and_it_is_asked_f
 }
 
 #[tokio::test]
-async fn an_event_that_completed_a_stream_completes_it_from_history_and_the_client_stays_away() -> Result<()> {
+async fn an_event_that_completed_a_stream_completes_it_from_history_and_the_client_stays_away() -> Result<()>
+{
     let world = World::trimmed(Nats::start().await?, json!({})).await?;
     let end = format!("{}-end", world.cursor(5));
     let reply = json!({"events": [world.event(4), {"id": end, "data": "done"}, world.event(6)]});

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt;
 use serde_json::json;
 use sse_tests::eventually;
+use sse_tests::history::{Archive, SUBJECT};
 use sse_tests::nats::Nats;
 use sse_tests::nsc::Accounts;
 use sse_tests::process::Gateway;
@@ -18,10 +19,11 @@ async fn the_documented_permissions_are_enough_and_no_more_than_that() -> Result
     let accounts = Accounts::documented(&readme)?;
     let nats = Nats::start_with(&accounts.server).await?;
     let patch = json!({"nats": {"credentialsSecretRef": {"name": "creds", "key": "nats.creds"}},
-        "publish": {"enabled": true}, "scaling": {"rebalance": true}});
+        "publish": {"enabled": true}, "scaling": {"rebalance": true}, "replay": {"history": {"subject": SUBJECT}}});
     let mut gateway = Gateway::start_unready(&nats, "default/live", patch)?;
     gateway.write_secret("creds", "nats.creds", &accounts.credentials("gateway")?)?;
     gateway.ready().await?;
+    let archive = Archive::start(&nats, Some(&accounts.credentials("history")?)).await?;
 
     let publisher = Publisher::with_credentials(&nats.url(), &accounts.credentials("publisher")?).await?;
     let client = gateway.client("acme", "alice");
@@ -44,13 +46,23 @@ async fn the_documented_permissions_are_enough_and_no_more_than_that() -> Result
     }
     unlimited.publish("sse.acme.nowhere", "").await?;
     ensure!(tokio::time::timeout(Duration::from_secs(5), letters.next()).await?.is_some(), "no letter");
-    let stored = unlimited.jetstream.get_stream("SSE_sse").await?;
+    let mut stored = unlimited.jetstream.get_stream("SSE_sse").await?;
+    let (first, state) = (stream.last_id.clone(), stored.info().await?.state.clone());
+    let (epoch, _) = first.split_once('-').context("a cursor")?;
+    archive.has(&unlimited.client, epoch, state.last_sequence).await?;
     stored.delete_message(10).await?;
     gateway.kill().await?;
     gateway.restart()?;
     gateway.ready().await?;
     client.open(&stream.last_id).await?.until("19").await?;
+    // And what it has no more, by the history service.
+    stored.purge().sequence(state.last_sequence).await?;
+    gateway.kill().await?;
+    gateway.restart()?;
+    gateway.ready().await?;
+    ensure!(client.open(&first).await?.event().await?.data == "0");
     ensure!(!gateway.log().contains("ermissions"), "{}", gateway.log());
+    ensure!(!nats.log().contains(" Violation"), "{}", nats.log());
 
     // What its pods tell each other is this gateway's alone.
     let mut words = unlimited.client.subscribe("sse-pods.default.live").await?;
@@ -69,6 +81,8 @@ async fn the_documented_permissions_are_enough_and_no_more_than_that() -> Result
     ] {
         ensure!(publisher.publish(subject, "no").await.is_err(), "{subject}");
     }
+    let history = Publisher::with_credentials(&nats.url(), &accounts.credentials("history")?).await?;
+    ensure!(history.publish("sse.acme.all", "no").await.is_err(), "the history service may publish");
     let denied = Publisher::with_credentials(&nats.url(), &accounts.credentials("gateway")?).await?;
     let mut forged = unlimited.client.subscribe("sse-live.>").await?;
     unlimited.client.flush().await?;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh: a Python with the packages pinned beside this script, for the publisher of the tests. What is up to date
+# install.sh: a Python with the packages pinned beside this script, for the publisher and the history service of the tests. What is up to date
 # stays. Progress on stderr; the last line of stdout is the interpreter.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -33,6 +33,8 @@ struct User {
     publish: Vec<String>,
     never_publish: Vec<String>,
     subscribe: Vec<String>,
+    /// Whether it answers whoever asks it.
+    responds: bool,
 }
 
 impl Accounts {
@@ -121,8 +123,12 @@ impl Accounts {
 
     fn issue(&self, user: &User) -> Result<String> {
         let key = KeyPair::new_user();
-        let claims = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1,
+        let mut claims = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1,
             "pub": {"allow": user.publish, "deny": user.never_publish}, "sub": {"allow": user.subscribe}});
+        if user.responds {
+            // As nsc has it: one answer each, in the time that is the server's default.
+            claims["resp"] = json!({"max": 1, "ttl": 0});
+        }
         let jwt = signed(&self.account, &key, &user.name, &claims)?;
         let seed = key.seed()?;
         let credentials = format!(
@@ -149,6 +155,7 @@ impl User {
                 "--account" => drop(list()),
                 "--allow-pub" => user.publish.extend(list()),
                 "--deny-pub" => user.never_publish.extend(list()),
+                "--allow-pub-response" => user.responds = true,
                 "--allow-sub" => user.subscribe.extend(list()),
                 name => name.clone_into(&mut user.name),
             }

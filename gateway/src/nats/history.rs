@@ -11,7 +11,7 @@ use async_nats::Request;
 use async_nats::client::RequestErrorKind;
 use sse_crds::delivery;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
 use super::Link;
@@ -150,20 +150,19 @@ impl History {
         edge: Edge,
         patience: Duration,
     ) -> Result<Answer, HistoryError> {
-        let mut turn = None;
-        let answered = timeout(self.timeout.min(patience), async {
-            turn = self.turns.acquire().await.ok();
+        let whole = self.timeout.min(patience);
+        let begun = Instant::now();
+        // Whoever gets a turn has time enough for an answer.
+        let turn = timeout(whole / 2, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| HistoryError::Busy)?;
+        let answered = timeout_at(begun + whole, async {
             let before = match edge {
                 Edge::At(before) => before,
                 Edge::Unknown(epoch) => Cursor::new(epoch, self.log.first().await?),
             };
             self.request(of, last_event_id, before).await
         });
-        match answered.await {
-            Ok(answer) => answer,
-            Err(_) if turn.is_none() => Err(HistoryError::Busy),
-            Err(_) => Err(HistoryError::Late),
-        }
+        answered.await.map_err(|_| HistoryError::Late)?
     }
 
     async fn request(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
+use sse_tests::client::Stream;
 use sse_tests::eventually;
 use sse_tests::history::{Says, Service};
 use sse_tests::process::Nats;
@@ -102,7 +103,7 @@ async fn a_service_that_is_late_absent_or_failing_changes_nothing_but_a_count() 
     let world = World::trimmed(nats, json!({"timeoutSeconds": 1})).await?;
     let expired = async |user: &str, result: &str| {
         let begun = Instant::now();
-        let mut stream = world.gateway.client("acme", user).open(&world.cursor(3)).await?;
+        let mut stream = world.gateway.client("acme", &format!("zoe-{user}")).open(&world.cursor(3)).await?;
         let seen = seen(&mut stream, &LAST.to_string()).await?;
         ensure!(seen == without_history(), "{user}: {seen:?}");
         ensure!(begun.elapsed() < Duration::from_secs(4), "{user}: {:?}", begun.elapsed());
@@ -116,7 +117,7 @@ async fn a_service_that_is_late_absent_or_failing_changes_nothing_but_a_count() 
         let large = large.clone();
         async move {
             let text = |text: &'static str| Says::Reply(text.into());
-            match question["user"].as_str().unwrap_or_default() {
+            match question["user"].as_str().unwrap_or_default().trim_start_matches("zoe-") {
                 "late" => {
                     sleep(Duration::from_millis(1300)).await;
                     Says::from(json!({"events": [{"id": "late", "data": "late"}]}))
@@ -148,7 +149,7 @@ async fn a_service_that_is_late_absent_or_failing_changes_nothing_but_a_count() 
     }
     // Others are told why, and go on with what comes from then on.
     for (cursor, reason) in [("what", "invalid"), ("00000000-5", "epoch")] {
-        let mut stream = world.gateway.client("acme", "silent").open(cursor).await?;
+        let mut stream = world.gateway.client("acme", "zoe-silent").open(cursor).await?;
         world.publisher.publish("sse.acme.all", "meanwhile").await?;
         let seen = seen(&mut stream, "meanwhile").await?;
         ensure!(seen == [format!("reset {reason}"), "meanwhile".to_owned()], "{seen:?}");
@@ -166,18 +167,20 @@ fn w_large(world: &World) -> Says {
     Says::from(json!({"events": events, "more": false}))
 }
 
+/// Users that come back at the same time, each with a cursor older than the log.
+const CLIENTS: usize = 300;
+
+async fn storm(world: &World, kind: &str) -> Result<Vec<Stream>> {
+    let open = (0..CLIENTS).map(|i| async move {
+        world.gateway.client("acme", &format!("{kind}-{i}")).open(&world.cursor(3)).await
+    });
+    try_join_all(open).await
+}
+
 #[tokio::test]
 async fn a_storm_of_clients_that_come_back_is_a_few_questions_at_a_time() -> Result<()> {
-    const CLIENTS: usize = 300;
     let world = World::trimmed(Nats::start().await?, json!({"timeoutSeconds": 2})).await?;
-    let mut live = world.gateway.client("acme", "live").open("").await?;
-    let storm = async |kind: &str| {
-        let open = (0..CLIENTS).map(|i| async move {
-            let client = world.gateway.client("acme", &format!("{kind}-{i}"));
-            client.open(&world.cursor(3)).await
-        });
-        try_join_all(open).await
-    };
+    let mut live = world.gateway.client("acme", "zoe-live").open("").await?;
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (honest, at_once) = (world.page(4..=11, false), most.clone());
     let _service = Service::start(&world.publisher.client, move |question| {
@@ -193,7 +196,7 @@ async fn a_storm_of_clients_that_come_back_is_a_few_questions_at_a_time() -> Res
         }
     })
     .await?;
-    let mut streams = storm("good").await?;
+    let mut streams = storm(&world, "good").await?;
     let all = [numbers(4..=11), numbers(FIRST..=LAST)].concat();
     for stream in &mut streams {
         ensure!(seen(stream, &LAST.to_string()).await? == all);
@@ -203,12 +206,14 @@ async fn a_storm_of_clients_that_come_back_is_a_few_questions_at_a_time() -> Res
     drop(streams);
 
     let begun = Instant::now();
-    let mut streams = storm("silent").await?;
+    let mut streams = storm(&world, "silent").await?;
     // Nobody else waits for it.
     for i in 0..5 {
         let sent = Instant::now();
-        world.publisher.publish("sse.acme.user.live", &format!("live {i}")).await?;
-        ensure!(live.next(Duration::from_secs(1)).await?.is_some_and(|event| event.data == format!("live {i}")));
+        world.publisher.publish("sse.acme.user.zoe-live", &format!("live {i}")).await?;
+        ensure!(
+            live.next(Duration::from_secs(1)).await?.is_some_and(|event| event.data == format!("live {i}"))
+        );
         ensure!(sent.elapsed() < Duration::from_secs(1));
     }
     for stream in &mut streams {

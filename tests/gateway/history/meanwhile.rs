@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use sse_tests::eventually;
-use sse_tests::history::{Says, Service};
-use sse_tests::process::Nats;
+use sse_tests::history::{SUBJECT, Says, Service};
+use sse_tests::process::{Gateway, Nats};
 use tokio::sync::Notify;
 
 use super::{FIRST, LAST, World, numbers, seen};
 
 /// A world whose service takes as long as there is, and one that waits for it.
-async fn patient(history: serde_json::Value) -> Result<(World, Service)> {
+async fn patient(history: Value) -> Result<(World, Service)> {
     let world = World::trimmed(Nats::start().await?, history).await?;
     let service = Service::start(&world.publisher.client, |_| async { Says::Nothing }).await?;
     Ok((world, service))
@@ -27,62 +27,63 @@ async fn asked(service: &Service, count: usize) -> Result<()> {
     .await
 }
 
-#[tokio::test]
-async fn a_log_that_is_trimmed_meanwhile_is_asked_for_again_from_there() -> Result<()> {
-    let world = World::trimmed(Nats::start().await?, json!({})).await?;
-    let stream = world.publisher.jetstream.get_stream("SSE_sse").await?;
-    let (stream, epoch) = (Arc::new(stream), world.epoch.clone());
-    // It has whatever goes: to the events before 15, to those before 18 and so on.
-    let service = Service::start(&world.publisher.client, move |question| {
+/// One that has everything, and with each answer takes so much more from the log.
+async fn trimming(world: &World, step: u64) -> Result<Service> {
+    let (stream, epoch) = (world.publisher.jetstream.get_stream("SSE_sse").await?, world.epoch.clone());
+    let stream = Arc::new(stream);
+    let answer = move |question: Value| {
         let (stream, epoch) = (stream.clone(), epoch.clone());
         async move {
-            let number = |name: &str| -> u64 {
-                let text = question[name].as_str().unwrap_or_default();
-                text.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or_default()
-            };
-            let (after, before) = (number("lastEventId"), number("before"));
-            if before < 18 && stream.purge().sequence(before + 3).await.is_err() {
+            let place = |name: &str| question[name].as_str()?.rsplit_once('-')?.1.parse().ok();
+            let (after, before) = (place("lastEventId").unwrap_or(3), place("before").unwrap_or(0));
+            if stream.purge().sequence(before + step).await.is_err() {
                 return Says::Error;
             }
             let event = |n: u64| json!({"id": format!("{epoch}-{n}"), "data": n.to_string()});
-            let events: Vec<_> = (after + 1..before).map(event).collect();
-            Says::from(json!({"events": events, "more": false}))
+            Says::from(json!({"events": (after + 1..before).map(event).collect::<Vec<_>>(), "more": false}))
         }
-    })
-    .await?;
-    let mut client = world.gateway.client("acme", "alice").open(&world.cursor(3)).await?;
-    ensure!(seen(&mut client, &LAST.to_string()).await? == numbers(4..=LAST));
-    let asked = service.asked();
-    let ways: Vec<_> = asked.iter().map(|question| (&question["lastEventId"], &question["before"])).collect();
-    let expected = [(3, FIRST), (11, 15), (14, 18)].map(|(a, b)| (json!(world.cursor(a)), json!(world.cursor(b))));
-    ensure!(ways.iter().map(|(a, b)| ((*a).clone(), (*b).clone())).eq(expected), "{ways:?}");
+    };
+    Service::start(&world.publisher.client, answer).await
+}
 
-    // And not for ever: somewhere it is told what it is told without history.
-    let (stream, epoch) = (world.publisher.jetstream.get_stream("SSE_sse").await?, world.epoch.clone());
-    drop(service);
-    for n in 23..=60 {
-        world.publisher.publish("sse.acme.all", &n.to_string()).await?;
+#[tokio::test]
+async fn a_log_that_is_trimmed_meanwhile_is_asked_for_again_from_there() -> Result<()> {
+    let world = World::trimmed(Nats::start().await?, json!({})).await?;
+    let service = trimming(&world, 3).await?;
+    // Of this one nothing was read before the question.
+    let mut client = world.gateway.client("acme", "alice").open("what").await?;
+    ensure!(seen(&mut client, &LAST.to_string()).await? == numbers(4..=LAST));
+    let asked: Vec<Value> =
+        service.asked().iter().map(|asked| json!([asked["lastEventId"], asked["before"]])).collect();
+    let again = [world.cursor(FIRST - 1), world.cursor(FIRST + 3)];
+    ensure!(asked == [json!(["what", world.cursor(FIRST)]), json!(again)], "{asked:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_log_that_runs_away_is_not_run_after_for_ever() -> Result<()> {
+    const END: u64 = 61;
+    let mut world = World::start(json!({})).await?;
+    world.gateway.kill().await?;
+    let spec = json!({"replay": {"history": {"subject": SUBJECT}}, "limits": {"maxPayloadBytes": 1_000_000}});
+    world.gateway = Gateway::start(&world.nats, spec).await?;
+    // Some eight of these are read at once.
+    for n in 3..=END {
+        world.publisher.publish("sse.acme.all", &format!("{n} {}", "x".repeat(500_000))).await?;
     }
-    let stream = Arc::new(stream);
-    let service = Service::start(&world.publisher.client, move |question| {
-        let (stream, epoch) = (stream.clone(), epoch.clone());
-        async move {
-            let before = question["before"].as_str().unwrap_or_default().to_owned();
-            let before: u64 = before.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or_default();
-            if stream.purge().sequence(before + 2).await.is_err() {
-                return Says::Error;
-            }
-            Says::from(json!({"events": [{"id": format!("{epoch}-{}", before - 1), "data": "past"}]}))
-        }
-    })
-    .await?;
-    let mut world = world;
-    world.trim(24).await?;
-    let mut client = world.gateway.client("acme", "bob").open(&world.cursor(3)).await?;
-    let seen = seen(&mut client, "60").await?;
-    ensure!(seen[..4] == ["past", "past", "past", "reset expired"], "{seen:?}");
-    ensure!(seen[4..] == numbers(30..=60), "{seen:?}");
+    world.trim(FIRST).await?;
+    let service = trimming(&world, 12).await?;
+    let mut stream = world.gateway.client("acme", "alice").open(&world.cursor(3)).await?;
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|last| *last != END.to_string()) {
+        let event = stream.event().await?;
+        seen.push(if event.name == "reset" { event.name } else { event.data.split(' ').take(1).collect() });
+    }
     ensure!(service.asked().len() == 3, "{:?}", service.asked());
+    let gap = seen.iter().position(|what| what == "reset").context("a gap")?;
+    let last = 3 + u64::try_from(gap)?;
+    ensure!(last >= FIRST + 24 && seen[..gap] == numbers(4..=last), "{seen:?}");
+    ensure!(seen[gap + 1..] == numbers(FIRST + 36..=END), "{seen:?}");
     Ok(())
 }
 
@@ -115,7 +116,9 @@ async fn a_stream_that_waits_for_history_beats_and_is_ended_by_back_ends_and_by_
         ensure!(stream.ended_cleanly == Some(true));
     }
     // One that leaves takes its question with it.
-    drop(client.open(&world.cursor(3)).await?);
+    let leaves = client.open(&world.cursor(3)).await?;
+    asked(&service, 4).await?;
+    drop(leaves);
     let mut stream = client.open(&world.cursor(3)).await?;
     asked(&service, 5).await?;
     eventually("the one that stays", Duration::from_secs(5), || async {
@@ -146,9 +149,9 @@ async fn heartbeats_come_on_time_from_a_stream_that_waits_for_history() -> Resul
     })
     .await?;
     world.gateway.kill().await?;
-    let spec = json!({"replay": {"history": {"subject": sse_tests::history::SUBJECT, "timeoutSeconds": 60}},
+    let spec = json!({"replay": {"history": {"subject": SUBJECT, "timeoutSeconds": 60}},
         "stream": {"heartbeatIntervalSeconds": 5}});
-    world.gateway = sse_tests::process::Gateway::start(&world.nats, spec).await?;
+    world.gateway = Gateway::start(&world.nats, spec).await?;
     let mut stream = world.gateway.client("acme", "alice").open(&world.cursor(3)).await?;
     stream.until_raw(":heartbeat\n\n", Duration::from_secs(7)).await?;
     go.notify_one();
