@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# install.sh: a Python with the packages pinned beside this script, for the publisher and the history service of the tests. What is up to date
-# stays. Progress on stderr; the last line of stdout is the interpreter.
+# install.sh: a Python with the packages pinned beside this script, for the publisher and the history service of the
+# tests. What is up to date stays. Progress on stderr; the last line of stdout is the interpreter.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${SSE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sse-gateway}
@@ -13,7 +13,7 @@ python3 -c 'import ensurepip' 2>/dev/null || "$here/../cluster/packages.sh" test
 mkdir -p "$cache"
 exec 9>"$cache/.publisher.lock"
 flock 9
-inputs=$({ python3 -VV; cat "$here/requirements.txt"; printf '%s\n' "$venv"; } | sha256sum)
+inputs=$({ python3 -VV; cat "$here/requirements.txt" "$here/sources.txt"; printf '%s\n' "$venv"; } | sha256sum)
 if [[ ! -x $venv/bin/python || ! -f $stamp || $(<"$stamp") != "$inputs" ]]; then
   printf 'installing the publisher of the tests\n' >&2
   rm -rf "$venv"
@@ -21,7 +21,9 @@ if [[ ! -x $venv/bin/python || ! -f $stamp || $(<"$stamp") != "$inputs" ]]; then
   # All that they need is in the list.
   "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input --no-deps --only-binary :all: \
     --requirement "$here/requirements.txt" >&2 || die "the packages of requirements.txt can not be had"
-  "$venv/bin/pip" check >&2 || die "requirements.txt lacks a package"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation \
+    --requirement "$here/sources.txt" >&2 || die "the packages of sources.txt can not be had"
+  "$venv/bin/pip" check >&2 || die "requirements.txt and sources.txt lack a package"
   printf '%s\n' "$inputs" >"$stamp"
 fi
 printf '%s\n' "$venv/bin/python"

@@ -217,6 +217,26 @@ proptest! {
 }
 
 #[test]
+fn whoever_waits_for_history_is_behind_and_others_are_as_ever() {
+    let hub = hub();
+    push(&hub, 1, "sse.t.all");
+    let asks = Asks { strangers: true, first: true };
+    let place = |start, asks| {
+        let (registration, standing) =
+            hub.register(member("t", "u"), outbox(10), start, asks).expect("the hub has begun");
+        (standing.history, standing.reset, registration.outbox.is_behind(1))
+    };
+    let (known, strange) = (Start::After(Cursor::new(EPOCH, 1)), Start::After(Cursor::new(Epoch(1), 1)));
+    assert_eq!(place(Start::Now, asks), (true, None, true));
+    assert_eq!(place(Start::Invalid, asks), (true, Some(Reset::Invalid), true));
+    assert_eq!(place(strange, asks), (true, Some(Reset::Epoch), true));
+    assert_eq!(place(known, asks), (false, None, false));
+    let asks = Asks { first: false, ..asks };
+    assert_eq!(place(Start::Now, asks), (false, None, false));
+    assert_eq!(place(strange, Asks::default()), (false, Some(Reset::Epoch), false));
+}
+
+#[test]
 fn a_cursor_of_another_life_is_answered_with_a_reset() {
     let hub = hub();
     push(&hub, 1, "sse.t.all");
