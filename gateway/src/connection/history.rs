@@ -152,25 +152,24 @@ impl Connection {
         let due = self.next_due();
         let answer = tokio::select! {
             biased;
-            answer = &mut question => answer,
+            answer = &mut question => Some(answer),
             called = self.registration.outbox.called() => {
                 called?;
-                return self.stay(walk, question);
+                None
             }
-            () = sleep_until(due) => return self.stay(walk, question),
+            () = sleep_until(due) => None,
+        };
+        let Some(answer) = answer else {
+            // The answer is waited for again when what else there is was done.
+            walk.question = Some(question);
+            self.past.walk = Some(walk);
+            return Ok(());
         };
         walk.patience = walk.patience.saturating_sub(walk.asked.elapsed());
         match answer {
             Ok(answer) => self.write_page(walk, answer).await,
-            Err(error) => self.give_up(walk, Outcome::from(&error), Some(error)).await,
+            Err(error) => self.give_up(walk, Outcome::from(&error), Some(&error)).await,
         }
-    }
-
-    /// Waits for the answer again when what else there is was done.
-    fn stay(&mut self, mut walk: Box<Walk>, question: Question) -> Result<(), End> {
-        walk.question = Some(question);
-        self.past.walk = Some(walk);
-        Ok(())
     }
 
     /// Asks for the next page; `None` of a stream that has ended, or a gateway without history.
@@ -241,7 +240,7 @@ impl Connection {
         &mut self,
         walk: Box<Walk>,
         outcome: Outcome,
-        error: Option<HistoryError>,
+        error: Option<&HistoryError>,
     ) -> Result<(), End> {
         let outcome = if walk.written { Outcome::Partial } else { outcome };
         self.count(outcome, error);
@@ -263,8 +262,8 @@ impl Connection {
         }
     }
 
-    fn count(&self, outcome: Outcome, error: Option<HistoryError>) {
-        self.context.history.iter().for_each(|history| history.ended(outcome, error.as_ref()));
+    fn count(&self, outcome: Outcome, error: Option<&HistoryError>) {
+        self.context.history.iter().for_each(|history| history.ended(outcome, error));
     }
 
     /// Tells a client its first place.

@@ -21,7 +21,7 @@ fn before() -> Cursor {
     Cursor::new(NOW, 100)
 }
 
-fn entry(id: impl ToString) -> Entry {
+fn entry(id: &(impl ToString + ?Sized)) -> Entry {
     Entry { id: Some(id.to_string()), event: None, data: Some("x".into()) }
 }
 
@@ -30,11 +30,11 @@ fn reply(entries: impl IntoIterator<Item = Entry>, more: bool) -> Reply {
 }
 
 fn at(sequence: u64) -> Entry {
-    entry(Cursor::new(NOW, sequence))
+    entry(&Cursor::new(NOW, sequence))
 }
 
 fn of_the_past(sequence: u64) -> Entry {
-    entry(Cursor::new(PAST, sequence))
+    entry(&Cursor::new(PAST, sequence))
 }
 
 fn ids(page: &Page) -> Vec<String> {
@@ -111,7 +111,7 @@ fn earlier_lives_come_first_each_once_and_in_its_own_order() {
         taken(None, vec![at(3), of_the_past(41)]),
         (vec!["00000007-3".into()], vec![Skip::Order], true)
     );
-    let lives = (10..40).map(|epoch| entry(Cursor::new(Epoch(epoch), 1))).collect();
+    let lives = (10..40).map(|epoch| entry(&Cursor::new(Epoch(epoch), 1))).collect();
     assert_eq!(taken(None, lives).0.len(), LIVES + 1);
 }
 
@@ -196,7 +196,7 @@ proptest! {
             prop_assert!(page.events.len() <= most);
             for (id, delivery) in &page.events {
                 prop_assert!(id.epoch != NOW || id.sequence < before().sequence);
-                prop_assert!(!delivery.frame.as_bytes().iter().any(|b| *b == b'\r'));
+                prop_assert!(!delivery.frame.as_bytes().contains(&b'\r'));
                 prop_assert!(delivery.frame.as_bytes().ends_with(b"\n\n"));
             }
             taken.extend(page.events.iter().map(|(id, _)| *id));
