@@ -160,7 +160,7 @@ impl Connection {
             () = sleep_until(due) => None,
         };
         let Some(answer) = answer else {
-            // The answer is waited for again when what else there is was done.
+            // It is waited for again when what else there is was done.
             walk.question = Some(question);
             self.past.walk = Some(walk);
             return Ok(());
@@ -168,7 +168,7 @@ impl Connection {
         walk.patience = walk.patience.saturating_sub(walk.asked.elapsed());
         match answer {
             Ok(answer) => self.write_page(walk, answer).await,
-            Err(error) => self.give_up(walk, Outcome::from(&error), Some(&error)).await,
+            Err(error) => self.give_up(walk, Outcome::from(&error), &error).await,
         }
     }
 
@@ -198,7 +198,7 @@ impl Connection {
         drop(held);
         if page.gap {
             let outcome = if walk.written { Outcome::Partial } else { Outcome::Failed };
-            return self.give_up(walk, outcome, None).await;
+            return self.give_up(walk, outcome, &HistoryError::Gap).await;
         }
         if let Some(last) = page.last.filter(|_| page.more) {
             walk.last_event_id = last.to_string();
@@ -236,14 +236,9 @@ impl Connection {
     }
 
     /// Goes on as if there were no history, or where it ends.
-    async fn give_up(
-        &mut self,
-        walk: Box<Walk>,
-        outcome: Outcome,
-        error: Option<&HistoryError>,
-    ) -> Result<(), End> {
+    async fn give_up(&mut self, walk: Box<Walk>, outcome: Outcome, error: &HistoryError) -> Result<(), End> {
         let outcome = if walk.written { Outcome::Partial } else { outcome };
-        self.count(outcome, error);
+        self.count(outcome, Some(error));
         let missed_by_age = walk.written || walk.reason == Some(Reset::Expired);
         let (reason, place) = match walk.edge {
             Edge::At(before) if missed_by_age => {

@@ -50,6 +50,8 @@ pub enum HistoryError {
     Failed(String),
     #[error("the answer is larger than is taken")]
     TooLarge,
+    #[error("the service has more than is taken, or events that have no place")]
+    Gap,
     #[error("{0}")]
     Unusable(#[from] Unusable),
 }
