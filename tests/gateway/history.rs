@@ -173,7 +173,18 @@ async fn a_cursor_older_than_the_log_is_served_from_the_archive_then_the_log_the
     let mut stream = client.open_with("&lastEventId=00000000-7").await?;
     ensure!(stream.event().await?.data == r#"{"reason":"epoch"}"#);
     ensure!(!archive.log().contains("rror"), "{}", archive.log());
-    Ok(())
+
+    // A new log is another life, which it follows from its beginning.
+    world.publisher.jetstream.delete_stream("SSE_sse").await?;
+    let epoch = eventually("another log", Duration::from_secs(10), || async {
+        let status = world.gateway.status().await?;
+        let epoch = status["stream"]["epoch"].as_str().context("an epoch")?;
+        ensure!(epoch != world.epoch, "{status}");
+        Ok(epoch.to_owned())
+    })
+    .await?;
+    let stored = world.publisher.insist("sse.acme.user.alice", "acme:new", "new").await?;
+    archive.has(&world.publisher.client, &epoch, stored).await
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn a_job_is_followed_from_wherever_one_joins_to_its_end_and_nobody_comes_b
         "auth": {"modes": ["Token", "Bearer", "Cookie"]}});
     let gateway = Gateway::start(&nats, spec).await?;
     let anybody = gateway.client("acme", "alice");
-    let worker = anybody.with_claims("acme", "reports", json!({"publish": ["topic.job.>"]}));
+    let worker = anybody.with_claims("acme", "zoe-reports", json!({"publish": ["topic.job.>"]}));
     // What the start of a job answers with, beside the job's id.
     let first = tell(&worker, &progress(0, "queued")).await?;
     let early = progress(40, "collecting");
