@@ -152,6 +152,7 @@ mod tests {
                 "cors.allowedOrigins[1]",
             ),
             (json!({"auth": {"modes": ["Bearer"]}}), "auth.modes"),
+            (json!({"replay": {"history": {}}}), "replay.history.subject"),
             (json!({"replay": {"enabled": false}}), "replay.enabled"),
             (json!({"autoscaling": {}}), "scaling.rebalance"),
         ];

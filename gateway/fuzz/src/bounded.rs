@@ -85,6 +85,11 @@ fn a_message_is_one_event_or_refused() {
 }
 
 #[test]
+fn what_is_taken_of_history_is_in_order_once_and_below_the_log() {
+    run("history", 2000);
+}
+
+#[test]
 fn a_configuration_that_is_accepted_can_be_used() {
     run("config", 500);
 }

@@ -16,6 +16,7 @@ mod control;
 mod cursor;
 mod encoder;
 mod event;
+mod history;
 mod jwt;
 mod keys;
 #[path = "../../tests/wire/parsers.rs"]
@@ -29,12 +30,13 @@ mod subject;
 /// A name, and what takes the bytes.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     ("encoder", encoder::check),
     ("cursor", cursor::check),
     ("subject", subject::check),
     ("control", control::check),
     ("event", event::check),
+    ("history", history::check),
     ("config", config::check),
     ("request", request::check),
     ("posted", posted::check),
