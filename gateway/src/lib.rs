@@ -32,6 +32,7 @@ pub mod nats;
 pub mod postings;
 pub mod rebalance;
 pub mod room;
+pub mod round_trip;
 pub mod secret;
 mod seldom;
 pub mod subject;

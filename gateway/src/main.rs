@@ -1,7 +1,7 @@
 //! `sse-gateway`: arguments → configuration → logs → NATS → serve → drain.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ use sse_gateway::nats::log::Log;
 use sse_gateway::nats::publish::Publisher;
 use sse_gateway::nats::status::Status;
 use sse_gateway::room::Room;
+use sse_gateway::round_trip;
 use sse_gateway::subject::Token;
 use sse_gateway::telemetry::Telemetry;
 use sse_gateway::telemetry::metrics::Present;
@@ -68,6 +69,21 @@ enum Command {
         /// The configuration: an `SseGateway`, or its `spec`.
         #[arg(long)]
         config: PathBuf,
+    },
+    /// Declares a gateway in the cluster of this pod, sees an event go through it, and removes it: what `helm test` runs.
+    RoundTrip {
+        /// The gateway: the `spec` of an `SseGateway`, whose first issuer takes HS256 by a `keySecretRef`.
+        #[arg(long)]
+        config: PathBuf,
+        /// `<namespace>/<name>` of the gateway.
+        #[arg(long)]
+        name: GatewayName,
+        /// Where the secrets of `nats` are: `<dir>/<secret>/<key>`.
+        #[arg(long, default_value = "/etc/sse-gateway/secrets")]
+        secrets_dir: PathBuf,
+        /// Seconds after which it has failed.
+        #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        timeout: u64,
     },
 }
 
@@ -111,6 +127,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match (cli.command, cli.serve) {
         (Some(Command::Check { config }), _) => check(&config),
+        (Some(Command::RoundTrip { config, name, secrets_dir, timeout }), _) => {
+            round_trip(&config, &secrets_dir, name, Duration::from_secs(timeout))
+        }
         (None, Some(serve)) => run(&serve),
         (None, None) => Err(anyhow::anyhow!("--config is missing; see --help")),
     };
@@ -135,7 +154,7 @@ fn end_with_any_panic_but_the_clients() {
     }));
 }
 
-fn check(file: &std::path::Path) -> Result<()> {
+fn check(file: &Path) -> Result<()> {
     let Report { wrong, advice } = check::check(file)?;
     for advice in &advice {
         eprintln!("warning: {advice}");
@@ -144,6 +163,11 @@ fn check(file: &std::path::Path) -> Result<()> {
     anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     println!("{} is good.", file.display());
     Ok(())
+}
+
+fn round_trip(config: &Path, secrets_dir: &Path, name: GatewayName, time: Duration) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(round_trip::run(config, secrets_dir, name, time))?)
 }
 
 fn run(args: &Serve) -> Result<()> {

@@ -47,6 +47,10 @@ pub struct Arguments {
     #[arg(long, env, value_delimiter = ',', value_parser = label)]
     pub pod_labels: Vec<(String, String)>,
 
+    /// Labels of all that is made for gateways, pods too: `key=value`, comma-separated.
+    #[arg(long, env, value_delimiter = ',', value_parser = label)]
+    pub common_labels: Vec<(String, String)>,
+
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, env, default_value = "[::]:8080")]
     pub listen: SocketAddr,
@@ -157,9 +161,11 @@ mod tests {
     #[test]
     fn labels_are_pairs() {
         let run = ["--gateway-image", "i", "--pod-namespace", "sse-system", "--pod-labels"];
-        let arguments = parse(&[&run[..], &["a/b=c, d=e"]].concat()).expect("arguments");
+        let arguments =
+            parse(&[&run[..], &["a/b=c, d=e", "--common-labels=team=a"]].concat()).expect("arguments");
         assert_eq!(arguments.pod_namespace.as_deref(), Some("sse-system"));
         assert_eq!(arguments.pod_labels, [("a/b".into(), "c".into()), ("d".into(), "e".into())]);
+        assert_eq!(arguments.common_labels, [("team".into(), "a".into())]);
         let wrong = parse(&[&run[..], &["a"]].concat()).expect_err("no pair").to_string();
         assert!(wrong.contains("must be key=value"), "{wrong}");
     }

@@ -131,6 +131,7 @@ async fn serve(arguments: Arguments, tenure: Arc<Tenure>, metrics: Arc<Metrics>)
             namespace,
             labels: arguments.pod_labels.iter().cloned().collect(),
         }),
+        common_labels: arguments.common_labels.iter().cloned().collect(),
     };
     let scopes = Scope::of(&arguments.watch_namespaces);
     info!(version = env!("CARGO_PKG_VERSION"), ?settings, ?scopes, "The operator starts.");

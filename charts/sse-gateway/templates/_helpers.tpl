@@ -20,6 +20,15 @@
 {{ include "sse-gateway.fullname" . }}-nats
 {{- end }}
 
+{{- define "sse-gateway.natsUrl" -}}
+nats://{{ include "sse-gateway.natsName" . }}.{{ .Release.Namespace }}.svc:4222
+{{- end }}
+
+{{/* Where a gateway for trying out is seen by the operator. */}}
+{{- define "sse-gateway.trialNamespace" -}}
+{{ first (append .Values.watchNamespaces .Release.Namespace) }}
+{{- end }}
+
 {{/* Name of what is outside the release's namespace, where releases of the same name may meet. */}}
 {{- define "sse-gateway.globalName" -}}
 {{ include "sse-gateway.fullname" . }}.{{ .Release.Namespace }}

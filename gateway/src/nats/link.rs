@@ -253,6 +253,34 @@ fn secret(config: &Config, field: &str, secret: &SecretKeyRef) -> SecretFile {
     SecretFile::new(&config.secrets_dir, field.into(), secret.clone())
 }
 
+/// Options with what the server wants to know of a client, and the client of the server.
+///
+/// # Errors
+///
+/// When a secret is missing, or is not what it should be.
+pub fn login(
+    config: &Config,
+    credentials: Option<&SecretFile>,
+    mut options: ConnectOptions,
+) -> Result<ConnectOptions, ConnectError> {
+    let tls = &config.spec.nats.tls;
+    if let Some(file) = credentials {
+        let content = file.load()?;
+        let text = std::str::from_utf8(&content).map_err(|_| ConnectError::Credentials)?;
+        options = options.credentials(text).map_err(|_| ConnectError::Credentials)?;
+    }
+    if let Some(reference) = &tls.ca_secret_ref {
+        let file = secret(config, "nats.tls.caSecretRef", reference);
+        file.load()?;
+        options = options.add_root_certificates(file.path().to_owned());
+    }
+    if let Some(reference) = &tls.cert_secret_ref {
+        let path = |key: &str| Path::new(&config.secrets_dir).join(&reference.name).join(key);
+        options = options.add_client_certificate(path("tls.crt"), path("tls.key"));
+    }
+    Ok(options)
+}
+
 /// Makes a client, which connects by itself, again and again.
 async fn connect(
     config: &Config,
@@ -262,7 +290,7 @@ async fn connect(
     metrics: &Arc<Metrics>,
 ) -> Result<Client, ConnectError> {
     let nats = &config.spec.nats;
-    let mut options = ConnectOptions::new()
+    let options = ConnectOptions::new()
         .name(format!("sse-gateway {}", config.name))
         .retry_on_initial_connect()
         .max_reconnects(None)
@@ -274,20 +302,7 @@ async fn connect(
                 Duration::from_millis(50) * 2u32.saturating_pow(attempt.min(8).try_into().unwrap_or(8));
             step.min(MAX_RECONNECT_DELAY).mul_f64(0.5 + rand::random::<f64>() / 2.0)
         });
-    if let Some(file) = credentials {
-        let content = file.load()?;
-        let text = std::str::from_utf8(&content).map_err(|_| ConnectError::Credentials)?;
-        options = options.credentials(text).map_err(|_| ConnectError::Credentials)?;
-    }
-    if let Some(reference) = &nats.tls.ca_secret_ref {
-        let file = secret(config, "nats.tls.caSecretRef", reference);
-        file.load()?;
-        options = options.add_root_certificates(file.path().to_owned());
-    }
-    if let Some(reference) = &nats.tls.cert_secret_ref {
-        let path = |key: &str| Path::new(&config.secrets_dir).join(&reference.name).join(key);
-        options = options.add_client_certificate(path("tls.crt"), path("tls.key"));
-    }
+    let options = login(config, credentials, options)?;
     let servers: Vec<String> = nats.url.split(',').map(str::to_owned).collect();
     let this = present.fetch_add(1, Ordering::Relaxed) + 1;
     states.send_modify(|state| state.connected = false);

@@ -53,6 +53,8 @@ pub struct Settings {
     pub image_pull_policy: ImagePullPolicy,
     /// The operator itself, as a network policy selects it; none where it is not known.
     pub operator: Option<OperatorPods>,
+    /// Labels of every child and pod, beneath those that have a meaning here.
+    pub common_labels: BTreeMap<String, String>,
 }
 
 /// Where pods of the operator are, and what they are labelled with.
@@ -101,7 +103,7 @@ pub enum Error {
 ///
 /// When the object lacks a name, namespace or uid, or its spec can not be rendered.
 pub fn children(gateway: &SseGateway, settings: &Settings) -> Result<Children, Error> {
-    let owner = Owner::of(gateway)?;
+    let owner = Owner::of(gateway, settings)?;
     let config = config::render(&gateway.spec)?;
     let spec = &gateway.spec;
     Ok(Children {
@@ -149,22 +151,16 @@ pub fn selector_string(gateway: &str) -> String {
     terms.join(",")
 }
 
-/// Labels of every child.
-fn labels(gateway: &str) -> BTreeMap<String, String> {
-    let mut labels = selector(gateway);
-    labels.insert("app.kubernetes.io/managed-by".into(), MANAGED_BY.into());
-    labels
-}
-
 /// The gateway that the children belong to.
 struct Owner {
     name: String,
     namespace: String,
     reference: OwnerReference,
+    common_labels: BTreeMap<String, String>,
 }
 
 impl Owner {
-    fn of(gateway: &SseGateway) -> Result<Self, Error> {
+    fn of(gateway: &SseGateway, settings: &Settings) -> Result<Self, Error> {
         let meta = &gateway.metadata;
         let mut reference = gateway.controller_owner_ref(&()).ok_or(Error::NoMetadata("uid"))?;
         reference.block_owner_deletion = Some(true);
@@ -172,7 +168,17 @@ impl Owner {
             name: meta.name.clone().ok_or(Error::NoMetadata("name"))?,
             namespace: meta.namespace.clone().ok_or(Error::NoMetadata("namespace"))?,
             reference,
+            common_labels: settings.common_labels.clone(),
         })
+    }
+
+    /// Labels of a child: those of its own, which give way to the operator's, as the common ones do to them.
+    fn labels(&self, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut labels = self.common_labels.clone();
+        labels.extend(own.clone());
+        labels.extend(selector(&self.name));
+        labels.insert("app.kubernetes.io/managed-by".into(), MANAGED_BY.into());
+        labels
     }
 
     /// Metadata of a child.
@@ -180,7 +186,7 @@ impl Owner {
         ObjectMeta {
             name: Some(name),
             namespace: Some(self.namespace.clone()),
-            labels: Some(labels(&self.name)),
+            labels: Some(self.labels(&BTreeMap::new())),
             annotations: (!annotations.is_empty()).then(|| annotations.clone()),
             owner_references: Some(vec![self.reference.clone()]),
             ..ObjectMeta::default()
@@ -231,6 +237,7 @@ pub mod fixtures {
                 namespace: "sse-system".into(),
                 labels: to_map([("app.kubernetes.io/component", "operator")]),
             }),
+            common_labels: to_map([("cost-center", "live"), ("app.kubernetes.io/name", "not this")]),
         }
     }
 
@@ -294,7 +301,19 @@ mod tests {
             assert_eq!(labels["app.kubernetes.io/instance"], "live");
             assert_eq!(labels["app.kubernetes.io/name"], "sse-gateway");
             assert_eq!(labels["app.kubernetes.io/component"], "gateway");
+            assert_eq!(labels["cost-center"], "live");
         }
+    }
+
+    #[test]
+    fn common_labels_reach_the_pods_beneath_those_of_the_user() {
+        let label = |pod: serde_json::Value| {
+            let children = children(&gateway(json!({"pod": pod})), &settings()).expect("a plan");
+            let template = children.deployment.spec.expect("a spec").template.metadata.expect("metadata");
+            template.labels.expect("labels")["cost-center"].clone()
+        };
+        assert_eq!(label(json!({})), "live");
+        assert_eq!(label(json!({"labels": {"cost-center": "mine"}})), "mine");
     }
 
     #[test]

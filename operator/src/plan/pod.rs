@@ -14,8 +14,8 @@ use sse_crds::pod::Pod;
 use sse_crds::{ENDPOINT_GRACE_SECONDS, SseGatewaySpec};
 
 use super::{
-    ADMIN_PORT, CONFIG_HASH, HTTP_PORT, Owner, Settings, config_map, config_map_name, labels, secrets,
-    selector, service_account,
+    ADMIN_PORT, CONFIG_HASH, HTTP_PORT, Owner, Settings, config_map, config_map_name, secrets, selector,
+    service_account,
 };
 
 const CONFIG_DIR: &str = "/etc/sse-gateway";
@@ -31,13 +31,11 @@ pub fn template(
     settings: &Settings,
 ) -> PodTemplateSpec {
     let pod = &spec.pod;
-    let mut all_labels = pod.labels.clone();
-    all_labels.extend(labels(&owner.name));
     let mut annotations = pod.annotations.clone();
     annotations.insert(CONFIG_HASH.into(), config_hash.into());
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
-            labels: Some(all_labels),
+            labels: Some(owner.labels(&pod.labels)),
             annotations: Some(annotations),
             ..ObjectMeta::default()
         }),

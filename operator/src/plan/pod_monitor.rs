@@ -9,9 +9,7 @@ use super::{Owner, selector};
 
 pub fn plan(owner: &Owner, spec: &telemetry::PodMonitor) -> Option<DynamicObject> {
     let mut metadata = owner.child(owner.name.clone(), &[].into());
-    let mut labels = spec.labels.clone();
-    labels.extend(metadata.labels.take().unwrap_or_default());
-    metadata.labels = Some(labels);
+    metadata.labels = Some(owner.labels(&spec.labels));
     let data = json!({"spec": {
         "selector": {"matchLabels": selector(&owner.name)},
         // On every series, beside the namespace and the pod: dashboards and alerts tell gateways apart by it.
