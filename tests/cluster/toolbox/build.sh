@@ -40,6 +40,8 @@ promtool                | prometheus   | github.com/prometheus/prometheus/cmd/pr
 prometheus-adapter      | prometheus-adapter | sigs.k8s.io/prometheus-adapter/cmd/adapter |
 sse-watch               | sse-watch    | .                                             |
 h2spec                  | h2spec       | github.com/summerwind/h2spec/cmd/h2spec       |
+helm-unittest           | helm-unittest | github.com/helm-unittest/helm-unittest/cmd/helm-unittest |
+kubeconform             | kubeconform  | github.com/yannh/kubeconform/cmd/kubeconform  |
 "
 
 build() { # TOOL DIRECTORY PACKAGE LINKER-FLAGS
