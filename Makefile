@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-.PHONY: help demo demo-down dev test check bench fuzz build crds dashboards dashboards-png clean
+.PHONY: help demo demo-down dev test check bench fuzz build crds chart dashboards dashboards-png clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ build: ## The binaries, for development
 crds: ## Make the CRD from the types, after a change in crds/src
 	UPDATE=1 cargo test --quiet -p sse-crds --test crd
 	cp crds/ssegateways.yaml charts/sse-gateway/files/ssegateways.yaml
+
+chart: ## Make the chart's table of values and its snapshots, after a change in charts
+	@tests/cluster/toolbox/build.sh helm helm3 helm-unittest >/dev/null
+	UPDATE=1 cargo test --quiet --locked -p sse-tests --test chart the_readme
+	@UPDATE=1 tests/chart/chart.sh
 
 dashboards: ## Make the chart's dashboards from their code, after a change in tests/src/dashboards
 	UPDATE=1 cargo test --quiet --locked -p sse-tests --test gateway the_dashboards_in_the_chart

@@ -34,9 +34,10 @@ cargo run --quiet --locked -p sse-bench -- --short --repeats 1 --parties ours,fl
 say "the demo of machines that can run no cluster"
 DEV_NATS_PORT=14222 DEV_PORT=18080 DEV_ADMIN_PORT=19090 "$tests/demo/dev.sh" --demo
 
-say "the chart, with Helm 4 and 3"
-"$here/toolbox/build.sh" helm helm3 kubectl >/dev/null
+say "the chart, with Helm 4 and 3, and by the schemas of Kubernetes 1.33 and later"
+"$here/toolbox/build.sh" helm helm3 kubectl helm-unittest kubeconform >/dev/null
 "$tests/chart/chart.sh"
+cargo test --quiet --locked -p sse-tests --test chart
 
 say "alerts, with Prometheus' own tool"
 "$here/toolbox/build.sh" promtool >/dev/null

@@ -167,7 +167,10 @@ fn check(file: &Path) -> Result<()> {
 
 fn round_trip(config: &Path, secrets_dir: &Path, name: GatewayName, time: Duration) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(round_trip::run(config, secrets_dir, name, time))?)
+    // Its text has its causes.
+    runtime
+        .block_on(round_trip::run(config, secrets_dir, name, time))
+        .map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 fn run(args: &Serve) -> Result<()> {

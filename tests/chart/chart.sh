@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# chart.sh: the chart renders with Helm 4 and 3 alike, and refuses values that would not do what they say.
+# chart.sh: the chart renders with Helm 4 and 3 alike, refuses values that would not do what they say, and passes its own
+# tests (charts/sse-gateway/tests). UPDATE=1 takes what is rendered for the new snapshots.
 set -euo pipefail
 tests=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=../cluster/lib.sh
@@ -11,7 +12,7 @@ passed=0
 
 ok() { passed=$((passed + 1)); }
 render() { # HELM ARGUMENTS...
-  "$bin/$1" template trial "$chart" --namespace trial --kube-version 1.36.0 "${@:2}"
+  "$bin/$1" template trial "$chart" --namespace trial --kube-version 1.36.0 $( ((${with_tests:-0})) || echo --skip-tests) "${@:2}"
 }
 refused() { # WORDS ARGUMENTS...: by both, with these words
   local helm
@@ -32,7 +33,18 @@ lacks() { if grep -qF -- "$1" "$work/helm"; then die "the chart renders '$1'"; f
 
 for helm in helm helm3; do "$bin/$helm" lint --quiet "$chart" --set nats.enabled=true,nats.auth.insecure=true || die "$helm lint"; ok; done
 
+# What GitOps tools render twice has to be the same.
+if grep -nE '\{\{[^}]*\<(lookup|rand[A-Z]\w*|gen[A-Z]\w*|uuidv4|now|htpasswd|bcrypt)\>' -r "$chart/templates"; then
+  die "the chart asks the cluster, the clock or chance"
+fi
+ok
+"$bin/helm-unittest" --strict ${UPDATE:+--update-snapshot} "$chart" >"$work/out" || { cat "$work/out" >&2; die "helm-unittest"; }
+ok
+
+with_tests=1 same
+has 'helm.sh/hook: test'
 same
+lacks 'helm.sh/hook'
 has 'helm.sh/resource-policy: keep'
 has 'kind: CustomResourceDefinition'
 lacks 'StatefulSet'
@@ -126,6 +138,9 @@ has 'runbook_url: https://docs.example.com/runbooks/SseOperatorNoLeader.md'
 lacks 'docs/runbooks'
 
 same --set global.anything=goes
+refused 'incompatible' --kube-version 1.32.9
+refused 'subjectPrefix' --set test.nats.subjectPrefix=a.b
+refused 'key' --set test.nats.credentialsSecretRef.name=creds
 refused 'nats.auth.insecure' --set nats.enabled=true
 refused 'exclude each other' --set nats.enabled=true,nats.auth.existingSecret=a,nats.auth.insecure=true
 refused 'replicas' --set nats.replicas=3

@@ -1,6 +1,7 @@
 //! An operator that is installed for some namespaces.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 use sse_crds::SseGateway;
 use sse_tests::cluster::{
@@ -14,7 +15,7 @@ async fn an_operator_of_some_namespaces_neither_sees_nor_may_touch_the_others() 
         kubectl(&["create", "namespace", &name]).await?;
         let other = Namespace { name, client: namespace.client.clone() };
         let watched = format!("watchNamespaces={{{}}}", namespace.name);
-        install_with("helm", &["--set", &watched]).await?;
+        install_with("helm", &["--set", &watched, "--set", "commonLabels.team=streams"]).await?;
         let outcome = only_there(namespace, &other).await;
         install("helm").await?;
         // Seen again by an operator of all.
@@ -29,6 +30,13 @@ async fn only_there(here: &Namespace, other: &Namespace) -> Result<()> {
     apply(&manifest(&other.name, "live", json!({"replicas": 0}))).await?;
     apply(&manifest(&here.name, "live", json!({"replicas": 0}))).await?;
     here.resting("live").await?;
+    let labelled: Deployment = here.api().get("live").await?;
+    let template = labelled.spec.context("a spec")?.template.metadata.context("metadata")?;
+    for labels in [labelled.metadata.labels, template.labels] {
+        ensure!(labels.as_ref().is_some_and(|labels| labels["team"] == "streams"), "{labels:?}");
+    }
+    // Where the operator looks, and the restricted profile holds.
+    run("helm", &["test", RELEASE, "--namespace", SYSTEM, "--timeout", "3m"]).await?;
     let unseen = other.api::<SseGateway>().get("live").await?;
     ensure!(unseen.status.is_none(), "{:?}", unseen.status);
 

@@ -31,7 +31,7 @@ pub const RELEASE: &str = "sse-gateway";
 pub const NATS: &str = "nats://sse-gateway-nats.sse-system.svc:4222";
 
 pub(crate) use tools::command;
-pub use tools::{apply, install, install_with, kubectl, manifest, prefix, run};
+pub use tools::{CHART, apply, install, install_chart, install_with, kubectl, manifest, prefix, run, values};
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 /// Tests that stop what others use hold this alone.

@@ -108,11 +108,8 @@ impl Trip {
         println!("It is ready: {base}");
 
         let jwt = self.sign(issuer, &key, time)?;
-        let (mut one, mut other) = self
-            .within("a stream", async {
-                Ok((Viewer::by_token(&base, &jwt).await?, Viewer::by_jwt(&base, &jwt, None).await?))
-            })
-            .await?;
+        let mut one = self.opened(|| Viewer::by_token(&base, &jwt)).await?;
+        let mut other = self.opened(|| Viewer::by_jwt(&base, &jwt, None)).await?;
         println!("Two streams are open.");
         let nats = self.nats().await?;
         let first = self.publish(&nats).await?;
@@ -122,8 +119,7 @@ impl Trip {
 
         drop(one);
         let second = self.publish(&nats).await?;
-        let mut back =
-            self.within("a stream", async { Ok(Viewer::by_jwt(&base, &jwt, Some(&cursor)).await?) }).await?;
+        let mut back = self.opened(|| Viewer::by_jwt(&base, &jwt, Some(&cursor))).await?;
         self.expect(&mut back, &second).await?;
         println!("One that came back with that cursor got what it had missed, and nothing else.");
         Ok(())
@@ -147,6 +143,20 @@ impl Trip {
             sleep(LOOK).await;
         }
         Err(RoundTripError::NotReady(why))
+    }
+
+    /// Opens a stream. A Service may know its pods a moment after the gateway is ready.
+    async fn opened<F>(&self, open: impl Fn() -> F) -> Result<Viewer>
+    where
+        F: Future<Output = std::result::Result<Viewer, ViewerError>>,
+    {
+        loop {
+            match self.within("a stream", async { Ok(open().await) }).await? {
+                Ok(viewer) => return Ok(viewer),
+                Err(error) if Instant::now() + LOOK > self.until => return Err(error.into()),
+                Err(_) => sleep(LOOK).await,
+            }
+        }
     }
 
     fn sign(&self, issuer: &sse_crds::auth::Issuer, key: &str, time: Duration) -> Result<String> {

@@ -10,6 +10,9 @@ use super::{NATS, RELEASE, SYSTEM};
 use crate::jwt::ISSUER;
 use crate::process::{merge, toolbox};
 
+/// The chart of this checkout.
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sse-gateway");
+
 /// Installs the chart of this checkout, or upgrades to it, with this Helm.
 ///
 /// # Errors
@@ -25,27 +28,38 @@ pub async fn install(helm: &str) -> Result<()> {
 ///
 /// When Helm fails.
 pub async fn install_with(helm: &str, more: &[&str]) -> Result<()> {
-    let mut arguments = vec!["upgrade", "--install", RELEASE, "--namespace", SYSTEM, "--create-namespace"];
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sse-gateway");
-    arguments.push(chart);
+    install_chart(helm, CHART, more).await
+}
+
+/// The same, with another chart.
+///
+/// # Errors
+///
+/// When Helm fails.
+pub async fn install_chart(helm: &str, chart: &str, more: &[&str]) -> Result<()> {
+    let values = values()?;
+    let mut arguments =
+        vec!["upgrade", "--install", RELEASE, chart, "--namespace", SYSTEM, "--create-namespace"];
+    arguments.extend(values.iter().map(String::as_str));
+    arguments.extend(["--wait", "--timeout", "3m"]);
+    arguments.extend(more);
+    run(helm, &arguments).await.map(drop)
+}
+
+/// Values for the images that were loaded, and a NATS: arguments of Helm.
+///
+/// # Errors
+///
+/// When nobody says which images were loaded.
+pub fn values() -> Result<[String; 4]> {
     let tag = std::env::var("SSE_TAG")
         .context("SSE_TAG must name the images' tag, see tests/cluster/prepare.sh")?;
     let images: Vec<String> =
         [("image", "sse-operator"), ("gatewayImage", "sse-gateway"), ("nats.image", "nats")]
             .map(|(value, image)| format!("{value}.repository=localhost/{image},{value}.tag={tag}"))
             .into();
-    let images = images.join(",");
-    arguments.extend([
-        "--set-string",
-        &images,
-        "--set",
-        "nats.enabled=true,nats.auth.insecure=true",
-        "--wait",
-        "--timeout",
-        "3m",
-    ]);
-    arguments.extend(more);
-    run(helm, &arguments).await.map(drop)
+    let nats = "nats.enabled=true,nats.auth.insecure=true";
+    Ok(["--set-string".into(), images.join(","), "--set".into(), nats.into()])
 }
 
 /// Runs a tool against the cluster, and returns what it printed.

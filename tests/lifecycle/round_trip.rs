@@ -1,0 +1,113 @@
+//! `helm test`, which sees an event go through a gateway of its own; and the commands that the notes hand to a person.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use sse_tests::cluster::{
+    Namespace, RELEASE, SYSTEM, alone_in_namespace, install, install_with, kubectl, run,
+};
+use sse_tests::process::toolbox;
+use tokio::process::Command;
+
+/// The test's pod, its gateway, and all that it makes.
+const NAME: &str = "test-sse-gateway";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn helm_test_goes_there_and_back_leaves_nothing_and_fails_when_it_should() -> Result<()> {
+    alone_in_namespace("round-trip", async |_: &Namespace| {
+        // Helm 3 looks for the logs of what it has removed already.
+        let told =
+            run("helm", &["test", RELEASE, "--namespace", SYSTEM, "--logs", "--timeout", "3m"]).await?;
+        ensure!(told.contains("got what it had missed, and nothing else"), "{told}");
+        nothing_is_left().await?;
+        run("helm3", &["test", RELEASE, "--namespace", SYSTEM, "--timeout", "3m"]).await?;
+        nothing_is_left().await?;
+
+        let nowhere = "test.nats.url=nats://nowhere.invalid:4222,test.timeoutSeconds=8";
+        install_with("helm", &["--set", nowhere]).await?;
+        let passed = run("helm", &["test", RELEASE, "--namespace", SYSTEM, "--timeout", "3m"]).await;
+        let logs = kubectl(&["-n", SYSTEM, "logs", NAME]).await?;
+        ensure!(passed.is_err(), "it passed without NATS: {logs}");
+        ensure!(logs.contains("the gateway did not become ready: Nats"), "{logs}");
+        nothing_works_on().await?;
+        install("helm").await?;
+        // It takes the place of the one that failed.
+        run("helm", &["test", RELEASE, "--namespace", SYSTEM, "--timeout", "3m"]).await?;
+        nothing_is_left().await
+    })
+    .await
+}
+
+async fn nothing_is_left() -> Result<()> {
+    nothing_works_on().await?;
+    let hooks = "pods,serviceaccounts,roles,rolebindings,configmaps";
+    let labelled = "app.kubernetes.io/component=test";
+    let left = kubectl(&["-n", SYSTEM, "get", hooks, "-l", labelled, "-o", "name"]).await?;
+    ensure!(left.is_empty(), "still there: {left}");
+    for stream in ["SSE_helm_test".to_owned(), format!("KV_SSE_tokens_{SYSTEM}_{NAME}")] {
+        let info = format!("$JS.API.STREAM.INFO.{stream}");
+        let nats = ["-n", SYSTEM, "exec", "sse-gateway-nats-0", "--", "/nats-req", &info, ""];
+        let answer = kubectl(&nats).await?;
+        ensure!(answer.contains("stream not found"), "{answer}");
+    }
+    Ok(())
+}
+
+/// The gateway is gone, with its pods and its key.
+async fn nothing_works_on() -> Result<()> {
+    let declared = format!("ssegateway/{NAME} secret/{NAME} deployment/{NAME}");
+    for object in declared.split(' ') {
+        let left = kubectl(&["-n", SYSTEM, "get", object, "--ignore-not-found", "-o", "name"]).await?;
+        ensure!(left.is_empty(), "still there: {left}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_notes_hold_commands_that_work() -> Result<()> {
+    alone_in_namespace("notes", async |_: &Namespace| {
+        let notes = run("helm", &["get", "notes", RELEASE, "--namespace", SYSTEM]).await?;
+        let worked = followed(&notes).await;
+        kubectl(&["-n", SYSTEM, "delete", "ssegateway/live", "secret/live-jwt", "--ignore-not-found"])
+            .await?;
+        worked
+    })
+    .await
+}
+
+/// Does what the notes say, with other ports, which may be taken here, and with NATS' own `nats-pub`, since its `nats`
+/// is not to be had from the Go module proxy.
+async fn followed(notes: &str) -> Result<()> {
+    let (_, steps) = notes.split_once("\n1. ").context("no first step")?;
+    let commands: String = steps
+        .lines()
+        .skip(1)
+        .filter(|line| !line.starts_with("2. ") && !line.starts_with("3. "))
+        .map(|line| match line.starts_with("curl -N") {
+            true => format!("{line} >\"$OUT\" &\nsees :connected\n"),
+            false => format!("{line}\n"),
+        })
+        .collect();
+    ensure!(commands.contains("sees :connected") && commands.contains("nats --server"), "{notes}");
+    let commands = [("8080", "18081"), ("4222", "14223")].iter().fold(commands, |text, (port, free)| {
+        text.replace(&format!("{port}:{port}"), &format!("{free}:{port}"))
+            .replace(&format!("localhost:{port}"), &format!("localhost:{free}"))
+    });
+    let script = format!(
+        r#"OUT=$(mktemp)
+        trap 'kill $(jobs -p); rm -f "$OUT"' EXIT
+        sees() {{ until grep -qF -- "$1" "$OUT"; do sleep 0.2; done; }}
+        nats() {{ [[ "$1 $3 $4 $5" == "--server pub -H Sse-Event:greeting" ]] && nats-pub -s "$2" "$6" "$7"; }}
+        {commands}
+        sees '{{"hello":"alice"}}'"#
+    );
+    let tools = toolbox("nats-pub").parent().context("a folder")?.display().to_string();
+    let path = format!("{tools}:{}", std::env::var("PATH")?);
+    let mut bash = Command::new("timeout");
+    // It ends what the script began, too.
+    bash.args(["120", "bash", "-euo", "pipefail", "-c", &script]).env("PATH", path).env("no_proxy", "*");
+    let output = tokio::time::timeout(Duration::from_secs(150), bash.output()).await??;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {said}", output.status);
+    Ok(())
+}
