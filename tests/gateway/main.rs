@@ -19,6 +19,7 @@ mod h2spec;
 mod history;
 mod isolation;
 mod jwks;
+mod leaf;
 mod limits;
 mod live;
 mod log;

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use futures::TryStreamExt as _;
 use sse_tests::cluster::{
     Namespace, RELEASE, SYSTEM, alone_in_namespace, install, install_with, kubectl, run,
 };
+use sse_tests::outside::outside;
 use sse_tests::process::toolbox;
 use tokio::process::Command;
 
@@ -44,11 +46,9 @@ async fn nothing_is_left() -> Result<()> {
     let labelled = "app.kubernetes.io/component=test";
     let left = kubectl(&["-n", SYSTEM, "get", hooks, "-l", labelled, "-o", "name"]).await?;
     ensure!(left.is_empty(), "still there: {left}");
-    for stream in ["SSE_helm_test".to_owned(), format!("KV_SSE_tokens_{SYSTEM}_{NAME}")] {
-        let info = format!("$JS.API.STREAM.INFO.{stream}");
-        let nats = ["-n", SYSTEM, "exec", "sse-gateway-nats-0", "--", "/nats-req", &info, ""];
-        let answer = kubectl(&nats).await?;
-        ensure!(answer.contains("stream not found"), "{answer}");
+    let mut streams = outside().await?.publisher.jetstream.stream_names();
+    while let Some(stream) = streams.try_next().await? {
+        ensure!(stream != "SSE_helm_test" && !stream.contains(NAME), "still there: {stream}");
     }
     Ok(())
 }
