@@ -54,7 +54,7 @@ trap '"$here/down.sh" test --purge' EXIT
 export SSE_TAG KUBECONFIG
 cargo test --quiet --locked -p sse-tests --test e2e -- --test-threads 4
 cargo test --quiet --locked -p sse-tests --test lifecycle
-unreached=("the dashboards in a Grafana server" "Grafana's dashboard linter itself")
+unreached=("examples of Argo CD and Flux by their own schemas" "the dashboards in a Grafana server" "Grafana's dashboard linter itself")
 if ! kind_here; then unreached+=("the demo and the tests on kind"); fi
 for what in "${unreached[@]}"; do
   say "not run on this machine: $what"

@@ -14,6 +14,8 @@
 //!
 //! What happens to either is counted and traced by [`telemetry`].
 //!
+//! [`round_trip`] serves nobody: `helm test` runs it.
+//!
 //! Dependencies point one way: HTTP knows the hub, the hub knows no HTTP.
 
 pub mod admin;

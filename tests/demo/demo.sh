@@ -23,7 +23,7 @@ registry=localhost
 if [[ ${DEMO_KUBECONFIG:-} ]]; then
   say "a demo on the cluster of DEMO_KUBECONFIG, with images from DEMO_REGISTRY"
   [[ ${DEMO_REGISTRY:-} ]] ||
-    die "DEMO_REGISTRY must say where that cluster finds sse-gateway and sse-operator (the README's Install builds them)"
+    die "DEMO_REGISTRY must say where that cluster finds sse-gateway and sse-operator (docs/install.md builds them)"
   registry=$DEMO_REGISTRY tag=${DEMO_TAG:-0.1.0} kubeconfig=$DEMO_KUBECONFIG
   # Further arguments of Helm, such as another image of NATS: words without blanks.
   read -ra more <<<"${DEMO_HELM_ARGS:-}"
