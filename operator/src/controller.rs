@@ -37,6 +37,7 @@ use crate::cache::{self, Writers};
 use crate::health::Readiness;
 use crate::memory::jittered;
 use crate::notice::chain;
+use crate::pause::Short;
 use crate::plan::{MANAGED_BY, Optional};
 use crate::reconcile::{Context, reconcile};
 
@@ -140,7 +141,7 @@ fn one(
         .inspect(warn_when_broken("SseGateway"))
         .reflect(gateways)
         .applied_objects()
-        .default_backoff()
+        .backoff(Short::default())
         .predicate_filter(
             predicates::generation.combine(predicates::labels).combine(predicates::annotations),
             kube::runtime::PredicateConfig::default(),

@@ -36,6 +36,7 @@ mod memory;
 mod metrics;
 mod notice;
 mod observe;
+mod pause;
 mod plan;
 mod probe;
 mod reconcile;

@@ -6,12 +6,15 @@ mod namespaces;
 mod ownership;
 mod round_trip;
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 use sse_tests::client::Stream;
 use sse_tests::cluster::{
     Namespace, RELEASE, SYSTEM, alone_in_namespace, install, install_chart, kubectl, prefix, run,
 };
+use sse_tests::eventually;
 use sse_tests::outside::outside;
 
 /// The chart before this one, as users have it: `helm package` of the release, or of the commit, before.
@@ -30,7 +33,9 @@ async fn uninstalled_the_release_leaves_gateways_and_installed_again_takes_them_
 
         // The chart that users have, then ours, and back.
         install_chart("helm3", LAST_CHART, &[]).await?;
-        let mut stream = namespace.client("live", "acme", "bob").await?.open("").await?;
+        let client = namespace.client("live", "acme", "bob").await?;
+        let mut stream =
+            eventually("NATS again", Duration::from_mins(1), || async { client.open("").await }).await?;
         serves_on(namespace, &mut stream, &pods, "by the last chart").await?;
         install("helm").await?;
         serves_on(namespace, &mut stream, &pods, "upgraded").await?;

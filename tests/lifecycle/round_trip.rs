@@ -46,7 +46,8 @@ async fn nothing_is_left() -> Result<()> {
     let labelled = "app.kubernetes.io/component=test";
     let left = kubectl(&["-n", SYSTEM, "get", hooks, "-l", labelled, "-o", "name"]).await?;
     ensure!(left.is_empty(), "still there: {left}");
-    let mut streams = outside().await?.publisher.jetstream.stream_names();
+    let nats = outside().await?;
+    let mut streams = nats.publisher.jetstream.stream_names();
     while let Some(stream) = streams.try_next().await? {
         ensure!(stream != "SSE_helm_test" && !stream.contains(NAME), "still there: {stream}");
     }
