@@ -71,9 +71,10 @@ fn valid(schemas: &Path, manifests: &str, skip: &str) -> Result<u64, String> {
     let output = kubeconform.wait_with_output().expect("its end");
     let told = String::from_utf8_lossy(&output.stdout);
     let report: Value = serde_json::from_str(&told).map_err(|error| format!("{error}: {told}"))?;
-    match output.status.success() {
-        true => Ok(report["summary"]["valid"].as_u64().unwrap_or_default()),
-        false => Err(report["resources"].to_string()),
+    if output.status.success() {
+        Ok(report["summary"]["valid"].as_u64().unwrap_or_default())
+    } else {
+        Err(report["resources"].to_string())
     }
 }
 
@@ -91,24 +92,24 @@ fn rendered(helm: &str, version: &str, values: &[&str]) -> String {
 
 /// The YAML of objects in our documents, and the files that the demo applies.
 fn shown() -> Vec<(String, String)> {
-    let listed = Command::new("git")
-        .args(["ls-files", "*.md", "tests/demo/*.yaml"])
-        .current_dir(repository())
-        .output();
-    let listed = String::from_utf8(listed.expect("git").stdout).expect("names");
     let mut shown = Vec::new();
-    for file in listed.lines() {
-        let text = std::fs::read_to_string(repository().join(file)).expect("a listed file");
-        let blocks: Vec<String> = match file.ends_with(".yaml") {
-            true => vec![text],
-            false => text
-                .split("```yaml\n")
-                .skip(1)
-                .filter_map(|rest| Some(rest.split_once("```")?.0.into()))
-                .collect(),
-        };
-        let objects = blocks.into_iter().filter(|block| block.lines().any(|line| line.starts_with("kind:")));
-        shown.extend(objects.map(|block| (file.to_owned(), block)));
+    for folder in ["", "docs", "docs/runbooks", "charts/sse-gateway", "tests/demo"] {
+        for file in std::fs::read_dir(repository().join(folder)).expect("a folder") {
+            let file = file.expect("a file").path();
+            let text = || std::fs::read_to_string(&file).expect("text");
+            let blocks: Vec<String> = match file.extension().and_then(|ending| ending.to_str()) {
+                Some("yaml") => vec![text()],
+                Some("md") => text()
+                    .split("```yaml\n")
+                    .skip(1)
+                    .filter_map(|rest| Some(rest.split_once("```")?.0.into()))
+                    .collect(),
+                _ => continue,
+            };
+            let objects =
+                blocks.into_iter().filter(|block| block.lines().any(|line| line.starts_with("kind:")));
+            shown.extend(objects.map(|block| (file.display().to_string(), block)));
+        }
     }
     shown
 }
@@ -123,7 +124,9 @@ fn what_is_rendered_and_shown_is_valid_from_the_oldest_version_to_the_present() 
             assert!(count >= least, "{version} {values:?}: only {count}");
         }
         let all = shown();
-        assert!(all.iter().any(|(file, _)| file == "README.md"), "{all:?}");
+        for file in ["README.md", "docs/install.md", "tests/demo/gateway.yaml"] {
+            assert!(all.iter().any(|(path, _)| path.ends_with(file)), "{file}");
+        }
         for (file, block) in all {
             valid(schemas.path(), &block, UNKNOWN).unwrap_or_else(|wrong| panic!("{file}: {wrong}\n{block}"));
         }

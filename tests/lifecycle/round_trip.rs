@@ -84,9 +84,9 @@ async fn followed(notes: &str) -> Result<()> {
         .lines()
         .skip(1)
         .filter(|line| !line.starts_with("2. ") && !line.starts_with("3. "))
-        .map(|line| match line.starts_with("curl -N") {
-            true => format!("{line} >\"$OUT\" &\nsees :connected\n"),
-            false => format!("{line}\n"),
+        .map(|line| {
+            let stays = line.starts_with("curl -N");
+            if stays { format!("{line} >\"$OUT\" &\nsees :connected\n") } else { format!("{line}\n") }
         })
         .collect();
     ensure!(commands.contains("sees :connected") && commands.contains("nats --server"), "{notes}");
