@@ -30,7 +30,7 @@ async fn helm_test_goes_there_and_back_leaves_nothing_and_fails_when_it_should()
         let passed = run("helm", &["test", RELEASE, "--namespace", SYSTEM, "--timeout", "3m"]).await;
         let logs = kubectl(&["-n", SYSTEM, "logs", NAME]).await?;
         ensure!(passed.is_err(), "it passed without NATS: {logs}");
-        ensure!(logs.contains("the gateway did not become ready: Nats"), "{logs}");
+        ensure!(logs.contains("the gateway did not become ready: Ready is False"), "{logs}");
         nothing_works_on().await?;
         install("helm").await?;
         // It takes the place of the one that failed.

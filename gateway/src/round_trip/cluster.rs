@@ -133,16 +133,23 @@ impl Cluster {
     }
 }
 
+/// Where it is, or what its status tells that is not as it should be.
 fn readiness(gateway: &Value) -> Result<String, String> {
-    let conditions = gateway["status"]["conditions"].as_array();
-    let ready = conditions.and_then(|all| all.iter().find(|condition| condition["type"] == "Ready"));
-    let Some(ready) = ready else { return Err("the operator has told nothing of it".into()) };
-    let is_current = ready["observedGeneration"] == gateway["metadata"]["generation"];
+    let conditions = gateway["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_true = |condition: &&Value| condition["status"] == "True";
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready").filter(is_true);
+    let is_current =
+        ready.is_some_and(|ready| ready["observedGeneration"] == gateway["metadata"]["generation"]);
     match gateway["status"]["url"].as_str() {
-        Some(url) if is_current && ready["status"] == "True" => Ok(url.into()),
+        Some(url) if is_current => Ok(url.into()),
+        _ if conditions.is_empty() => Err("the operator has told nothing of it".into()),
+        _ if ready.is_some() => Err("its present generation was not looked at yet".into()),
         _ => {
-            let word = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
-            Err(format!("{}: {}", word("reason"), word("message")))
+            let wrong = conditions.iter().filter(|condition| !is_true(condition)).map(|condition| {
+                let word = |field: &str| condition[field].as_str().unwrap_or_default();
+                format!("{} is {}: {}: {}", word("type"), word("status"), word("reason"), word("message"))
+            });
+            Err(wrong.collect::<Vec<_>>().join("; "))
         }
     }
 }
@@ -158,13 +165,18 @@ mod tests {
                 "metadata": {"generation": 2},
                 "status": {"url": "http://live", "conditions": [
                     {"type": "Available", "status": "True"},
-                    {"type": "Ready", "status": status, "observedGeneration": generation, "reason": "NatsAway", "message": "no NATS"},
+                    {"type": "Ready", "status": status, "observedGeneration": generation, "reason": "RollingOut", "message": "0 ready"},
+                    {"type": "NatsConnected", "status": status, "reason": "Disconnected", "message": "no NATS"},
                 ]},
             })
         };
         assert_eq!(readiness(&gateway(2, "True")), Ok("http://live".into()));
-        assert_eq!(readiness(&gateway(1, "True")), Err("NatsAway: no NATS".into()));
-        assert_eq!(readiness(&gateway(2, "False")), Err("NatsAway: no NATS".into()));
+        assert_eq!(
+            readiness(&gateway(1, "True")),
+            Err("its present generation was not looked at yet".into())
+        );
+        let told = "Ready is False: RollingOut: 0 ready; NatsConnected is False: Disconnected: no NATS";
+        assert_eq!(readiness(&gateway(2, "False")), Err(told.into()));
         assert_eq!(readiness(&json!({})), Err("the operator has told nothing of it".into()));
     }
 }

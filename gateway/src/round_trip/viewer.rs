@@ -139,6 +139,6 @@ mod tests {
 
     #[test]
     fn what_never_ends_is_no_stream_of_events() {
-        assert!(matches!(Parser::default().read(&[b'a'; MOST + 1]), Err(ViewerError::NoEvents)));
+        assert!(matches!(Parser::default().read(&vec![b'a'; MOST + 1]), Err(ViewerError::NoEvents)));
     }
 }
