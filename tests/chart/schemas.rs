@@ -1,4 +1,4 @@
-//! JSON schemas for kubeconform, strict ones, made from Kubernetes' own OpenAPI and from definitions of custom resources. Both come
+//! JSON schemas for kubeconform, strict ones, made from Kubernetes' own description of its API and from definitions of custom resources. Both come
 //! with Go modules, pinned in the toolbox: `kubernetes` is what the tests' cluster runs, `schemas` has the oldest version.
 
 use std::collections::BTreeSet;
@@ -90,7 +90,7 @@ fn uses(definitions: &Map<String, Value>, name: &str, used: &mut BTreeSet<String
     }
 }
 
-/// OpenAPI as JSON schema: fields that are not known are errors, and what is a number or a string may be either.
+/// Its description as a JSON schema: fields that are not known are errors, and what is a number or a string may be either.
 fn strict(name: &str, of: &Value) -> Value {
     if name.ends_with(".intstr.IntOrString") || name.ends_with(".resource.Quantity") {
         return json!({"type": ["string", "number"]});
