@@ -47,6 +47,7 @@ say "dashboards, with Grafana's own types"
 "$tests/telemetry/dashboards.sh"
 
 say "operator, chart and gateway on a real cluster"
+"$tests/nginx/install.sh" >/dev/null
 prepared=$(FRESH=1 "$here/prepare.sh" test)
 # shellcheck disable=SC2030
 trap '"$here/down.sh" test --purge' EXIT

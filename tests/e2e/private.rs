@@ -6,7 +6,7 @@
 //! cluster has it where pods can reach it, which a server in this process has not.
 
 mod public;
-mod server;
+pub mod server;
 
 use std::time::Duration;
 

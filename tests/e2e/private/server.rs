@@ -111,7 +111,7 @@ async fn configure(namespace: &Namespace, accounts: &Accounts, certificate: &str
 }
 
 /// The server's Service and its pod.
-fn objects(namespace: &Namespace) -> Result<(Value, Value)> {
+pub fn objects(namespace: &Namespace) -> Result<(Value, Value)> {
     let metadata = json!({"namespace": namespace.name, "name": POD, "labels": {"app": "nats"}});
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": metadata,

@@ -1,0 +1,213 @@
+//! Goes the way of a client: connects, is refused without a credential, opens a stream, waits for its first byte, and for
+//! a heartbeat where there is time.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::Response;
+use hyper::body::Incoming;
+use sse_crds::SseGatewaySpec;
+use tokio::time::{Instant, timeout};
+
+use super::finding::Finding;
+use crate::credential::Jwt;
+use crate::door::{Answer, Door, DoorError, Line, Url};
+use crate::session::{self, Opening, Wanted};
+
+/// The first byte is written at once; a network takes less than this.
+const FIRST_BYTE: Duration = Duration::from_secs(5);
+/// A heartbeat may be so much late.
+const LATE: Duration = Duration::from_secs(5);
+
+pub async fn look(door: &Door, spec: &SseGatewaySpec, jwt: Option<&Jwt>, slow: bool) -> Vec<Finding> {
+    let at = match door {
+        Door::Url { url, .. } => url.authority.clone(),
+        Door::Pod { pod, .. } => format!("pod {pod}"),
+    };
+    let mut line = match door.open().await {
+        Ok(line) => line,
+        Err(error) => return vec![not_reached(&at, &error)],
+    };
+    let mut found = Vec::new();
+    if let Door::Url { url, .. } = door {
+        found.extend(protocol(url, &line));
+        match stranger(&mut line, session::base(door, spec)).await {
+            Ok(None) => {}
+            Ok(Some(finding)) => {
+                found.push(finding.at(&at));
+                return found;
+            }
+            Err(error) => {
+                found.push(not_reached(&at, &error));
+                return found;
+            }
+        }
+    }
+    if let Some(jwt) = jwt {
+        let base = session::base(door, spec);
+        let wanted = Wanted { spec, base, topics: &[], cursor: "" };
+        found.extend(stream(&mut line, &wanted, jwt, slow).await.map(|finding| finding.at(&at)));
+    }
+    found
+}
+
+trait At {
+    fn at(self, place: &str) -> Self;
+}
+
+impl At for Finding {
+    /// Names the place, where the finding does not speak of a field.
+    fn at(mut self, place: &str) -> Self {
+        if self.field.is_empty() {
+            place.clone_into(&mut self.field);
+        }
+        self
+    }
+}
+
+fn not_reached(at: &str, error: &DoorError) -> Finding {
+    if let DoorError::Tls(_) = error {
+        return Finding::error("TlsBroken", at, error.to_string())
+            .because("browsers refuse to connect")
+            .so("look at the names, dates and chain of the certificate; --ca-file names an authority that only you trust");
+    }
+    Finding::error("UrlUnreachable", at, error.to_string())
+        .because("clients come this way")
+        .so("look at DNS, the load balancer and its firewall, and the listener of Ingress or Gateway")
+}
+
+fn protocol(url: &Url, line: &Line) -> Option<Finding> {
+    let six = "browsers keep at most six connections to a host over HTTP/1.1: the seventh tab gets nothing";
+    let here = url.host == "localhost" || url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if !url.tls {
+        // Nobody but this machine uses such an address.
+        return (!here).then(|| {
+            Finding::warning("PlainHttp", url.authority.clone(), "the URL is http://")
+                .because(format!("JWTs and tokens can be read on the way, and {six}"))
+                .so("set spec.tls.secretName, spec.expose.ingress.tlsSecretName, or a TLS listener of the Gateway")
+        });
+    }
+    (!line.is_h2()).then(|| {
+        Finding::warning("Http1Only", url.authority.clone(), "HTTP/2 is not offered (ALPN)")
+            .because(six)
+            .so("switch HTTP/2 on at whatever ends TLS there; with nginx: http2 on")
+    })
+}
+
+/// What somebody without a credential is answered: 401, by the gateway and nobody else.
+async fn stranger(line: &mut Line, base: &str) -> Result<Option<Finding>, DoorError> {
+    let answer = line.read(&format!("{base}/stream")).await?;
+    let is_ours = answer.detail().is_some();
+    // What the gateway has to say of itself is said by its pods.
+    if is_ours && matches!(answer.status.as_u16(), 401 | 429 | 503) {
+        return Ok(None);
+    }
+    let kind = answer.header("content-type").unwrap_or("no type");
+    let what =
+        format!("{base}/stream is answered with {} ({kind}), and not by the gateway", answer.status.as_u16());
+    Ok(Some(
+        Finding::error("NotTheGateway", "", what)
+            .because("requests of clients end somewhere else")
+            .so("look at host, path and rewriting of the Ingress or route; 502 to 504 mean that it does not reach the pods"),
+    ))
+}
+
+async fn stream(line: &mut Line, wanted: &Wanted<'_>, jwt: &Jwt, slow: bool) -> Option<Finding> {
+    let begun = Instant::now();
+    let response = match session::open(line, wanted, jwt).await {
+        Ok(Opening::Stream(response)) => response,
+        Ok(Opening::Completed) => return None,
+        Ok(Opening::Refused(answer)) => return Some(refused(&answer)),
+        // The stranger was answered in time: what is late is the head of a stream.
+        Err(DoorError::Deadline(waited)) => {
+            return Some(buffered(&format!("not even its head, in {} s", waited.as_secs())));
+        }
+        Err(error) => return Some(not_reached("", &error)),
+    };
+    if let Some(finding) = head(&response) {
+        return Some(finding);
+    }
+    let mut body = response.into_body();
+    match timeout(FIRST_BYTE, next(&mut body)).await {
+        Err(_) => return Some(buffered(&format!("not its first byte, in {} s", FIRST_BYTE.as_secs()))),
+        Ok(false) => return Some(cut(begun.elapsed(), wanted.spec)),
+        Ok(true) => {}
+    }
+    if !slow {
+        return None;
+    }
+    let heartbeat = Duration::from_secs(wanted.spec.stream.heartbeat_interval_seconds.into());
+    let until = Instant::now() + heartbeat + LATE;
+    loop {
+        match tokio::time::timeout_at(until, next(&mut body)).await {
+            Err(_) => {
+                return Some(buffered(&format!("no heartbeat, in {} s", (heartbeat + LATE).as_secs())));
+            }
+            Ok(false) => return Some(cut(begun.elapsed(), wanted.spec)),
+            // What is not the beginning any more has gone all the way.
+            Ok(true) if begun.elapsed() >= heartbeat => return None,
+            Ok(true) => {}
+        }
+    }
+}
+
+/// Whether something came; else the stream is over.
+async fn next(body: &mut Incoming) -> bool {
+    loop {
+        match body.frame().await {
+            Some(Ok(frame)) if frame.data_ref().is_some_and(|data| !data.is_empty()) => return true,
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return false,
+        }
+    }
+}
+
+fn head(response: &Response<Incoming>) -> Option<Finding> {
+    let header =
+        |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !header("content-type").starts_with("text/event-stream") {
+        let what = format!("the stream is called {:?}", header("content-type"));
+        return Some(
+            Finding::error("NotAStream", "", what)
+                .because("EventSource gives up for good on any other type")
+                .so("have the proxy leave the answer as it is"),
+        );
+    }
+    let coding = header("content-encoding");
+    (!coding.is_empty()).then(|| {
+        Finding::warning("Compressed", "", format!("the stream is compressed ({coding})"))
+            .because("whoever compresses collects: events come late, in lumps")
+            .so("switch compression off for text/event-stream")
+    })
+}
+
+fn refused(answer: &Answer) -> Finding {
+    let (status, detail) = (answer.status.as_u16(), answer.detail());
+    let what = format!("the gateway answered {status}: {}", detail.as_deref().unwrap_or("no word of why"));
+    if status == 401 {
+        return Finding::error("JwtRefused", "JWT", what)
+            .because("whoever presents it can not connect")
+            .so("look at the issuer's key: a signature that is not valid was made with another");
+    }
+    Finding::error("StreamRefused", "", what)
+        .because("this user can not connect now")
+        .so("429: spec.limits.maxConnectionsPerUser; 503: the pods are full, drain, or lost NATS; 403: tenant or topics")
+}
+
+fn buffered(what: &str) -> Finding {
+    Finding::error("ProxyBuffers", "", format!("the stream was opened, and {what} came"))
+        .because("something in between collects the answer: events come minutes late, or never")
+        .so("nginx: proxy_buffering off, or do not ignore X-Accel-Buffering; others: no buffering and no caching of text/event-stream")
+}
+
+fn cut(after: Duration, spec: &SseGatewaySpec) -> Finding {
+    let heartbeat = spec.stream.heartbeat_interval_seconds;
+    let what = format!(
+        "the stream was cut after {:.0} s; a heartbeat comes every {heartbeat} s",
+        after.as_secs_f64()
+    );
+    Finding::error("HeartbeatAboveProxyTimeout", "", what)
+        .because("each quiet stream is cut before its first heartbeat, and all clients reconnect for ever")
+        .so("raise the idle or read timeout of the proxy (nginx: proxy_read_timeout), or lower spec.stream.heartbeatIntervalSeconds")
+}

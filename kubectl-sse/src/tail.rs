@@ -1,0 +1,273 @@
+//! `kubectl sse tail`: the events of a stream, each once, whatever happens to pods.
+//!
+//! A stream that ends is opened again at its cursor, at another pod where there is one. It ends for good when its last
+//! event was the last, when the gateway refuses in a way that does not pass, or when enough events came.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use http_body_util::BodyExt as _;
+use hyper::Response;
+use hyper::body::Incoming;
+use kube::ResourceExt;
+use serde_json::json;
+use sse_crds::SseGateway;
+use sse_crds::delivery::HeartbeatMode;
+use tokio::time::{sleep, timeout};
+
+use crate::arguments::{self, Output};
+use crate::cluster::{Cluster, serves};
+use crate::credential::Credential;
+use crate::door::{Answer, Door, Trust, Url};
+use crate::frames::{Block, Parser};
+use crate::say::{self, Paint, tame};
+use crate::session::{self, Opening, Wanted};
+
+/// Pauses between attempts, with jitter: from the first to the longest.
+const BACKOFF: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
+/// A stream that is silent for so many heartbeats is dead.
+const HEARTBEATS: u32 = 3;
+
+/// A credential that was accepted may be refused so often before that is believed.
+const REFUSALS: u32 = 3;
+
+/// Why a stream is over.
+enum End {
+    /// For good.
+    Completed,
+    /// As many events as were asked for have come.
+    Enough,
+    /// It is worth another attempt.
+    Lost(String),
+}
+
+/// # Errors
+///
+/// When the gateway refuses for good, or the output is closed.
+pub async fn run(cluster: &Cluster, arguments: &arguments::Tail) -> Result<ExitCode> {
+    let gateway = cluster.gateway(&arguments.name).await?;
+    let url = url_door(&arguments.door)?;
+    let mut tail = Tail {
+        arguments,
+        gateway,
+        credential: Credential::required(&arguments.jwt)?,
+        cursor: arguments.last_event_id.clone().unwrap_or_default(),
+        seen: 0,
+        refusals: None,
+        paint: Paint::of_output(),
+    };
+    let (mut attempt, mut last_pod) = (0, None);
+    loop {
+        let before = tail.seen;
+        let end = match door(cluster, &tail.gateway, url.as_ref(), last_pod.as_deref()).await {
+            Ok((door, pod)) => {
+                last_pod = pod;
+                tail.follow(&door, last_pod.as_deref()).await?
+            }
+            Err(error) => End::Lost(format!("{error:#}")),
+        };
+        match end {
+            End::Completed => {
+                say::note("the stream is complete");
+                return Ok(ExitCode::SUCCESS);
+            }
+            End::Enough => return Ok(ExitCode::SUCCESS),
+            End::Lost(why) => {
+                // One that brought something was good: what follows is a new beginning.
+                attempt = if tail.seen > before { 0 } else { attempt + 1 };
+                say::note(&format!("{}; connecting again", tame(&why)));
+                sleep(BACKOFF[attempt.min(BACKOFF.len() - 1)].mul_f64(rand::random_range(0.75..1.25))).await;
+            }
+        }
+    }
+}
+
+/// The door of `--url`, if it is given.
+///
+/// # Errors
+///
+/// When it can not be used.
+pub fn url_door(arguments: &arguments::DoorArguments) -> Result<Option<Door>> {
+    let Some(text) = &arguments.url else { return Ok(None) };
+    let url = Url::parse(text).map_err(|why| anyhow::anyhow!("--url {why}"))?;
+    Ok(Some(Door::Url { url, trust: Trust::of_machine(arguments.ca_file.as_deref())? }))
+}
+
+/// The URL, or a pod that serves: rather another than the last.
+///
+/// # Errors
+///
+/// When no pod serves.
+pub async fn door(
+    cluster: &Cluster,
+    gateway: &SseGateway,
+    url: Option<&Door>,
+    last: Option<&str>,
+) -> Result<(Door, Option<String>)> {
+    if let Some(url) = url {
+        return Ok((url.clone(), None));
+    }
+    let pods = cluster.pods(gateway).await?;
+    let serving: Vec<String> = pods.iter().filter(|pod| serves(pod)).map(ResourceExt::name_any).collect();
+    let other = serving.iter().find(|pod| Some(pod.as_str()) != last).or(serving.first());
+    let pod = other.with_context(|| format!("no pod of {} is ready", gateway.name_any()))?;
+    Ok((cluster.public_door(gateway, pod), Some(pod.clone())))
+}
+
+struct Tail<'a> {
+    arguments: &'a arguments::Tail,
+    gateway: SseGateway,
+    credential: Credential,
+    /// The place from which to go on.
+    cursor: String,
+    /// Events that were printed.
+    seen: u64,
+    /// How often the credential was refused since it was accepted; none: it never was.
+    refusals: Option<u32>,
+    paint: Paint,
+}
+
+impl Tail<'_> {
+    /// Follows one stream to its end.
+    async fn follow(&mut self, door: &Door, pod: Option<&str>) -> Result<End> {
+        let jwt = self.credential.get().await?;
+        let mut line = match door.open().await {
+            Ok(line) => line,
+            Err(error) => return Ok(End::Lost(error.to_string())),
+        };
+        let spec = &self.gateway.spec;
+        let base = session::base(door, spec);
+        let wanted = Wanted { spec, base, topics: &self.arguments.topics, cursor: &self.cursor };
+        match session::open(&mut line, &wanted, &jwt).await {
+            Ok(Opening::Stream(response)) => {
+                let at = pod.map_or_else(|| "connected".into(), |pod| format!("connected to pod {pod}"));
+                let place =
+                    if self.cursor.is_empty() { String::new() } else { format!(", after {}", self.cursor) };
+                say::note(&format!("{at}{place}"));
+                self.refusals = Some(0);
+                self.print(response).await
+            }
+            Ok(Opening::Completed) => Ok(End::Completed),
+            Ok(Opening::Refused(answer)) => self.refused(&answer).await,
+            Err(error) => Ok(End::Lost(error.to_string())),
+        }
+    }
+
+    /// Whether a refusal passes.
+    async fn refused(&mut self, answer: &Answer) -> Result<End> {
+        let status = answer.status.as_u16();
+        let detail = answer.detail().unwrap_or_else(|| "no word of why: it may not be the gateway".into());
+        let why = format!("the gateway answered {status}: {}", tame(&detail));
+        match status {
+            429 | 500..=599 => return Ok(End::Lost(why)),
+            401 if self.credential.renew().await? => {
+                return Ok(End::Lost(format!("{why} Another JWT is tried")));
+            }
+            // A pod that does not reach what others know refuses what is good, for a moment.
+            401 => {
+                if let Some(refusals @ 0..REFUSALS) = self.refusals {
+                    self.refusals = Some(refusals + 1);
+                    return Ok(End::Lost(why));
+                }
+            }
+            _ => {}
+        }
+        bail!(why)
+    }
+
+    async fn print(&mut self, response: Response<Incoming>) -> Result<End> {
+        let silence =
+            Duration::from_secs(self.gateway.spec.stream.heartbeat_interval_seconds.into()) * HEARTBEATS;
+        let (mut body, mut parser) = (response.into_body(), Parser::default());
+        loop {
+            let frame = match timeout(silence, body.frame()).await {
+                Err(_) => return Ok(End::Lost(format!("nothing came for {} s", silence.as_secs()))),
+                Ok(None) => return Ok(End::Lost("the stream ended".into())),
+                Ok(Some(Err(error))) => return Ok(End::Lost(format!("the stream was cut: {error}"))),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Some(bytes) = frame.data_ref() else { continue };
+            parser.push(bytes)?;
+            while let Some(block) = parser.block() {
+                if let Some(end) = self.take(&block)? {
+                    return Ok(end);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, block: &Block) -> Result<Option<End>> {
+        if self.arguments.raw {
+            say::out(&block.raw)?;
+        }
+        // The place is told by events, and by blocks that are nothing else.
+        if let Some(id) = &block.id {
+            self.cursor.clone_from(id);
+        }
+        let Some(data) = &block.data else { return Ok(None) };
+        let kind = block.event.as_deref().unwrap_or("message");
+        if kind == "heartbeat" && self.gateway.spec.stream.heartbeat_mode == HeartbeatMode::Event {
+            return Ok(None);
+        }
+        let is_gap = kind == "reset" && block.id.is_none();
+        if is_gap {
+            say::note(&format!("RESET: {}: events were lost, or come again", tame(data)));
+        }
+        if !self.arguments.raw {
+            say::out(&line(block, kind, data, self.arguments.output, self.paint))?;
+        }
+        self.seen += u64::from(!is_gap);
+        if block.id.as_ref().is_some_and(|id| id.ends_with("-end")) {
+            return Ok(Some(End::Completed));
+        }
+        Ok((self.arguments.count == Some(self.seen)).then_some(End::Enough))
+    }
+}
+
+/// An event as it is printed.
+fn line(block: &Block, kind: &str, data: &str, output: Output, paint: Paint) -> String {
+    match output {
+        Output::Json => json!({"id": block.id, "event": kind, "data": data}).to_string(),
+        Output::Text => {
+            let id = paint.faint(block.id.as_deref().unwrap_or("-"));
+            let name = if kind == "reset" { paint.bad(kind) } else { paint.strong(&tame(kind)) };
+            let mut lines = data.split('\n').map(tame);
+            let first = lines.next().unwrap_or_default();
+            lines.fold(format!("{id}  {name}  {first}"), |text, line| format!("{text}\n    {line}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(id: Option<&str>, data: &str) -> Block {
+        Block { id: id.map(str::to_owned), data: Some(data.into()), ..Block::default() }
+    }
+
+    #[test]
+    fn an_event_is_a_line_with_its_id_type_and_data() {
+        let text = |block: &Block, kind| {
+            line(block, kind, block.data.as_deref().unwrap_or_default(), Output::Text, Paint::plain())
+        };
+        assert_eq!(text(&block(Some("6f-1"), "hello"), "message"), "6f-1  message  hello");
+        assert_eq!(text(&block(Some("6f-1"), "a\nb"), "order"), "6f-1  order  a\n    b");
+        assert_eq!(text(&block(None, "{}"), "reset"), "-  reset  {}");
+        assert_eq!(text(&block(Some("6f-1"), "\u{1b}[2J"), "m"), "6f-1  m   [2J");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let event = block(Some("6f-1"), "a\nb");
+        let text = line(&event, "message", "a\nb", Output::Json, Paint::plain());
+        assert_eq!(text, r#"{"data":"a\nb","event":"message","id":"6f-1"}"#);
+    }
+}

@@ -1,0 +1,212 @@
+//! The doctor of `kubectl sse`: mistakes are planted, and it names each and nothing else; of a gateway that is well it
+//! has nothing to say, also through a proxy that is right.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures::future::try_join_all;
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+use sse_tests::authority::{Authority, Pair};
+use sse_tests::cluster::{Namespace, apply, in_namespace, kubectl, manifest, prefix};
+use sse_tests::eventually;
+use sse_tests::jwt::{ISSUER, KEY, now, signed};
+use sse_tests::kubectl_sse::{diagnosis, jwt_file};
+use sse_tests::nginx::{Nginx, Settings};
+use sse_tests::outside::Forward;
+
+use crate::private::server;
+
+/// Pods are started, images looked for in vain, and NATS waited for.
+const SOON: Duration = Duration::from_secs(90);
+
+/// A gateway that is well but for the patch.
+fn gateway(namespace: &Namespace, name: &str, patch: Value) -> Value {
+    let mut declared = manifest(&namespace.name, name, json!({"replicas": 1}));
+    let log = format!("{}_{}", prefix(&namespace.name), name.replace('-', "_"));
+    declared["spec"]["nats"]["subjectPrefix"] = log
+        .chars()
+        .rev()
+        .take(32)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+        .collect::<String>()
+        .trim_matches('_')
+        .into();
+    declared["spec"]["auth"]["issuers"][0]["audiences"] = json!(["sse"]);
+    sse_tests::process::merge(&mut declared["spec"], patch);
+    declared
+}
+
+fn issuers(patch: Value) -> Value {
+    let mut issuer = json!({"issuer": ISSUER, "audiences": ["sse"], "algorithms": ["HS256"],
+        "keySecretRef": {"name": "jwt", "key": "key"}});
+    sse_tests::process::merge(&mut issuer, patch);
+    issuer.as_object_mut().expect("an issuer").retain(|_, value| !value.is_null());
+    json!({"auth": {"issuers": [issuer]}})
+}
+
+fn jwt(patch: Value) -> String {
+    let mut claims = json!({"iss": ISSUER, "aud": "sse", "sub": "alice", "tenant": "acme", "iat": now(), "exp": now() + 3600});
+    sse_tests::process::merge(&mut claims, patch);
+    signed(&claims, KEY, Algorithm::HS256)
+}
+
+/// Waits until the doctor says exactly this, with these words in it.
+async fn names(
+    namespace: &Namespace,
+    gateway: &str,
+    arguments: &[&str],
+    codes: &[&str],
+    word: &str,
+) -> Result<()> {
+    eventually(gateway, SOON, || async {
+        let (found, all) = diagnosis(&namespace.name, gateway, arguments).await?;
+        ensure!(found == codes && all.to_string().contains(word), "{found:?} and not {codes:?}: {all:#}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_what_is_wrong_with_gateways_and_their_pods() -> Result<()> {
+    in_namespace("ill", async |namespace: &Namespace| {
+        nats_that_permits_little(namespace).await?;
+        let denying = format!("nats://nats.{}.svc:4222", namespace.name);
+        let ingress = json!({"enabled": true, "host": "live.invalid",
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": "10"}});
+        // What is wrong, what is declared, what is to be named, and a word of it.
+        let planted: Vec<(&str, Value, &[&str], &str)> = vec![
+            ("unreachable", json!({"nats": {"url": "nats://nowhere.invalid:4222"}}), &["NatsUnreachable"], "nowhere.invalid"),
+            ("denied", json!({"nats": {"url": denying}}), &["NatsPermission"], "JS.API"),
+            (
+                "secret",
+                issuers(json!({"keySecretRef": {"name": "absent"}})),
+                &["MissingSecret"],
+                "create secret generic absent --from-file=key=",
+            ),
+            ("image", json!({"pod": {"image": "localhost/absent:1", "imagePullPolicy": "Never"}}), &["ImageNotPulled"], "localhost/absent:1"),
+            ("owned", json!({"nats": {"subjectPrefix": prefix(&namespace.name)}}), &["StreamOwned"], "/owner"),
+            (
+                "keys",
+                issuers(json!({"keySecretRef": null, "algorithms": ["RS256"], "jwksUri": "https://nowhere.invalid/keys"})),
+                &["JwksUnreachable"],
+                "auth.issuers[0].jwksUri",
+            ),
+            // As many as the schema allows: no node has room for them.
+            ("files", json!({"limits": {"maxConnectionsPerPod": 1_000_000}}), &["OpenFileLimit"], "LimitNOFILE"),
+            ("unserved", json!({"console": {"enabled": true}}), &["NotServed"], "spec.console.enabled"),
+            (
+                "impatient",
+                json!({"replicas": 0, "expose": {"ingress": ingress}}),
+                &["HeartbeatAboveProxyTimeout", "IngressNotServed", "ScaledToZero"],
+                "proxy-read-timeout",
+            ),
+        ];
+        let owner = json!({"nats": {"subjectPrefix": prefix(&namespace.name)}});
+        apply(&gateway(namespace, "owner", owner)).await?;
+        namespace.wait_ready("owner").await?;
+        for (name, patch, ..) in &planted {
+            apply(&gateway(namespace, name, patch.clone())).await?;
+        }
+        let named = planted.iter().map(async |(name, _, codes, word)| {
+            // The host of the Ingress leads nowhere.
+            let here = Forward::start(&namespace.name, "service/owner", 8080).await?;
+            let url = format!("http://{}", here.address);
+            let arguments = if *name == "impatient" { vec!["--url", &url] } else { vec![] };
+            names(namespace, name, &arguments, codes, word).await
+        });
+        try_join_all(named).await.map(drop)
+    })
+    .await
+}
+
+/// A NATS server whose users may publish to nobody but who asks them.
+async fn nats_that_permits_little(namespace: &Namespace) -> Result<()> {
+    let config = "
+server_name: little
+http_port: 8222
+jetstream { store_dir: /data }
+authorization { users: [{ user: anyone, password: anyone, permissions: { publish: [\"_INBOX.>\"], subscribe: [\">\"] } }] }
+no_auth_user: anyone
+";
+    server::secret(namespace, "nats", json!({"nats.conf": config})).await?;
+    let (service, pod) = server::objects(namespace)?;
+    apply(&service).await?;
+    apply(&pod).await?;
+    let ready = ["-n", &namespace.name, "wait", "--for=condition=Ready", "--timeout=60s", "pod/nats"];
+    kubectl(&ready).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_what_is_wrong_with_credentials_and_proxies_and_nothing_where_all_is_well()
+-> Result<()> {
+    in_namespace("well", async |namespace: &Namespace| {
+        apply(&gateway(namespace, "live", json!({"stream": {"heartbeatIntervalSeconds": 5}}))).await?;
+        namespace.wait_ready("live").await?;
+        let pods = namespace.ready_pods("live").await?;
+        let pod = format!("pod/{}", pods.first().context("a pod")?);
+        let forward = Forward::start(&namespace.name, &pod, 8080).await?;
+        let authority = Authority::new()?;
+        let (pair, trusted) = (authority.pair()?, tempfile::NamedTempFile::new()?);
+        std::fs::write(trusted.path(), authority.pem())?;
+        let trusted = trusted.path().to_string_lossy().into_owned();
+
+        credentials(namespace).await?;
+        proxies(namespace, &forward.address, &pair, &trusted).await
+    })
+    .await
+}
+
+async fn credentials(namespace: &Namespace) -> Result<()> {
+    let cases: [(Value, &[&str], &str); 5] = [
+        (json!({}), &[], ""),
+        (json!({"iss": "https://another.example"}), &["WrongIssuer"], "https://another.example"),
+        (json!({"aud": "billing"}), &["WrongAudience"], "billing"),
+        (json!({"iat": now() + 300, "nbf": now() + 300}), &["JwtNotYetValid"], "NTP"),
+        (json!({"exp": now() - 60}), &["JwtExpired"], "expired"),
+    ];
+    let named = cases.iter().map(async |(patch, codes, word)| {
+        let file = jwt_file(&jwt(patch.clone()))?;
+        names(namespace, "live", &["--jwt-file", &file.path().to_string_lossy()], codes, word).await
+    });
+    try_join_all(named).await?;
+    // Only the gateway itself can tell.
+    let forged = signed(
+        &json!({"iss": ISSUER, "aud": "sse", "sub": "alice", "tenant": "acme", "exp": now() + 3600}),
+        "another key that is long enough for HS256",
+        Algorithm::HS256,
+    );
+    let file = jwt_file(&forged)?;
+    names(namespace, "live", &["--jwt-file", &file.path().to_string_lossy()], &["JwtRefused"], "signature")
+        .await
+}
+
+async fn proxies(namespace: &Namespace, target: &str, pair: &Pair, trusted: &str) -> Result<()> {
+    let (unbuffered, buffering) =
+        ("proxy_buffering off;", "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;");
+    let settings = |http2, location| Settings { tls: Some(pair), http2, location };
+    let nowhere = "rewrite ^ /nowhere break;";
+    let cases: [(Settings<'_>, &[&str]); 5] = [
+        (settings(true, unbuffered), &[]),
+        (settings(true, buffering), &["ProxyBuffers"]),
+        (settings(true, "proxy_buffering off; proxy_read_timeout 2s;"), &["HeartbeatAboveProxyTimeout"]),
+        (settings(false, unbuffered), &["Http1Only"]),
+        (settings(true, nowhere), &["NotTheGateway"]),
+    ];
+    let file = jwt_file(&jwt(json!({})))?;
+    let file = file.path().to_string_lossy();
+    let named = cases.into_iter().map(async |(settings, codes)| {
+        let nginx = Nginx::start(target, settings).await?;
+        let url = format!("https://{}/api/v1/sse", nginx.address);
+        let arguments = ["--url", &url, "--ca-file", trusted, "--jwt-file", &file, "--slow"];
+        let word = if codes.is_empty() { "" } else { &*nginx.address.to_string() };
+        names(namespace, "live", &arguments, codes, word).await
+    });
+    try_join_all(named).await?;
+    // Whose certificate nobody vouches for.
+    let nginx = Nginx::start(target, settings(true, unbuffered)).await?;
+    let url = format!("https://{}", nginx.address);
+    names(namespace, "live", &["--url", &url], &["TlsBroken"], "--ca-file").await
+}
