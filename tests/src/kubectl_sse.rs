@@ -27,7 +27,7 @@ pub fn command(namespace: &str, arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs it to its end. Nothing that it prints has a [secret](secrets) in it, but ids of users: those are its answer.
+/// Runs it to its end. Nothing that it prints has a [secret](secrets) in it.
 ///
 /// # Errors
 ///
