@@ -98,8 +98,29 @@ impl Cluster {
         Ok(pods)
     }
 
+    /// The way to a gateway: the URL, or a pod that serves, and rather another than the last.
+    ///
+    /// # Errors
+    ///
+    /// When no pod serves.
+    pub async fn way(
+        &self,
+        gateway: &SseGateway,
+        url: Option<&Door>,
+        last: Option<&str>,
+    ) -> Result<(Door, Option<String>)> {
+        if let Some(url) = url {
+            return Ok((url.clone(), None));
+        }
+        let pods = self.pods(gateway).await?;
+        let serving: Vec<_> = pods.iter().filter(|pod| serves(pod)).map(ResourceExt::name_any).collect();
+        let other = serving.iter().find(|pod| Some(pod.as_str()) != last).or(serving.first());
+        let pod = other.with_context(|| format!("no pod of {} is ready", gateway.name_any()))?;
+        Ok((self.public_door(gateway, pod), Some(pod.clone())))
+    }
+
     /// The public port of a pod, by port-forward.
-    pub fn public_door(&self, gateway: &SseGateway, pod: &str) -> Door {
+    fn public_door(&self, gateway: &SseGateway, pod: &str) -> Door {
         let tls = !gateway.spec.tls.secret_name.is_empty();
         Door::of_pod(self.api(&namespace_of(gateway)), pod, HTTP_PORT, tls)
     }

@@ -29,6 +29,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use tls::Trust;
 
+use crate::arguments::DoorArguments;
+
 /// To connect, TLS and port-forward included.
 const CONNECT: Duration = Duration::from_secs(10);
 /// To the head of an answer, and again to the end of a short one.
@@ -112,6 +114,17 @@ impl<T: AsyncRead + AsyncWrite + Send> Transport for T {}
 type Socket = Pin<Box<dyn Transport>>;
 
 impl Door {
+    /// The door of `--url`, if it is given.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be used.
+    pub fn at_url(arguments: &DoorArguments) -> anyhow::Result<Option<Self>> {
+        let Some(text) = &arguments.url else { return Ok(None) };
+        let url = Url::parse(text).map_err(|why| anyhow::anyhow!("--url {why}"))?;
+        Ok(Some(Self::Url { url, trust: Trust::of_machine(arguments.ca_file.as_deref())? }))
+    }
+
     pub fn of_pod(pods: Api<Pod>, pod: &str, port: u16, tls: bool) -> Self {
         Self::Pod { pods, pod: pod.to_owned(), port, tls }
     }

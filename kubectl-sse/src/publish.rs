@@ -15,10 +15,9 @@ use tokio::time::timeout;
 use crate::arguments;
 use crate::cluster::Cluster;
 use crate::credential::{Credential, Said};
-use crate::door::Answer;
+use crate::door::{Answer, Door};
 use crate::say;
 use crate::session::{self, percent};
-use crate::tail::{door, url_door};
 
 /// Standard input has to end in this time.
 const INPUT: Duration = Duration::from_mins(1);
@@ -61,8 +60,8 @@ pub async fn run(cluster: &Cluster, arguments: &arguments::Publish) -> Result<Ex
         .take()
         .context("a JWT whose publish claim covers the subject is needed: --jwt-command, --jwt-file or --jwt; or --dry-run")?;
     let jwt = credential.get().await?;
-    let url = url_door(&arguments.door)?;
-    let (door, _) = door(cluster, &gateway, url.as_ref(), None).await?;
+    let url = Door::at_url(&arguments.door)?;
+    let (door, _) = cluster.way(&gateway, url.as_ref(), None).await?;
     let path = format!("{}/events", session::base(&door, &gateway.spec));
     let authorization = jwt.bearer();
     let mut headers = vec![("authorization", authorization.as_str()), ("sse-subject", &event.subject)];

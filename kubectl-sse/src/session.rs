@@ -18,6 +18,8 @@ pub struct Wanted<'a> {
     pub topics: &'a [String],
     /// Id after which to begin; empty: now.
     pub cursor: &'a str,
+    /// Compressions that are offered to whoever is in between; a gateway uses none.
+    pub codings: Option<&'a str>,
 }
 
 /// What became of it.
@@ -42,7 +44,7 @@ pub fn base<'a>(door: &'a Door, spec: &'a SseGatewaySpec) -> &'a str {
 ///
 /// When there is no answer.
 pub async fn open(line: &mut Line, wanted: &Wanted<'_>, jwt: &Jwt) -> Result<Opening, DoorError> {
-    let Wanted { spec, base, topics, cursor } = wanted;
+    let Wanted { spec, base, topics, cursor, codings } = wanted;
     let mut query = Vec::new();
     let mut header = None;
     let modes = &spec.auth.modes;
@@ -67,6 +69,7 @@ pub async fn open(line: &mut Line, wanted: &Wanted<'_>, jwt: &Jwt) -> Result<Ope
         query.push(format!("lastEventId={}", percent(cursor, b"-_.~")));
     }
     let mut headers = vec![("accept", "text/event-stream")];
+    headers.extend(codings.map(|codings| ("accept-encoding", codings)));
     headers.extend(header.as_ref().map(|(name, value)| (*name, value.as_str())));
     let path = format!("{base}/stream?{}", query.join("&"));
     let response = line.ask(Method::GET, &path, &headers, "").await?;

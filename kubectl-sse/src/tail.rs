@@ -6,20 +6,19 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use http_body_util::BodyExt as _;
 use hyper::Response;
 use hyper::body::Incoming;
-use kube::ResourceExt;
 use serde_json::json;
 use sse_crds::SseGateway;
 use sse_crds::delivery::HeartbeatMode;
 use tokio::time::{sleep, timeout};
 
 use crate::arguments::{self, Output};
-use crate::cluster::{Cluster, serves};
+use crate::cluster::Cluster;
 use crate::credential::Credential;
-use crate::door::{Answer, Door, Trust, Url};
+use crate::door::{Answer, Door};
 use crate::frames::{Block, Parser};
 use crate::say::{self, Paint, tame};
 use crate::session::{self, Opening, Wanted};
@@ -53,7 +52,7 @@ enum End {
 /// When the gateway refuses for good, or the output is closed.
 pub async fn run(cluster: &Cluster, arguments: &arguments::Tail) -> Result<ExitCode> {
     let gateway = cluster.gateway(&arguments.name).await?;
-    let url = url_door(&arguments.door)?;
+    let url = Door::at_url(&arguments.door)?;
     let mut tail = Tail {
         arguments,
         gateway,
@@ -66,7 +65,7 @@ pub async fn run(cluster: &Cluster, arguments: &arguments::Tail) -> Result<ExitC
     let (mut attempt, mut last_pod) = (0, None);
     loop {
         let before = tail.seen;
-        let end = match door(cluster, &tail.gateway, url.as_ref(), last_pod.as_deref()).await {
+        let end = match cluster.way(&tail.gateway, url.as_ref(), last_pod.as_deref()).await {
             Ok((door, pod)) => {
                 last_pod = pod;
                 tail.follow(&door, last_pod.as_deref()).await?
@@ -87,38 +86,6 @@ pub async fn run(cluster: &Cluster, arguments: &arguments::Tail) -> Result<ExitC
             }
         }
     }
-}
-
-/// The door of `--url`, if it is given.
-///
-/// # Errors
-///
-/// When it can not be used.
-pub fn url_door(arguments: &arguments::DoorArguments) -> Result<Option<Door>> {
-    let Some(text) = &arguments.url else { return Ok(None) };
-    let url = Url::parse(text).map_err(|why| anyhow::anyhow!("--url {why}"))?;
-    Ok(Some(Door::Url { url, trust: Trust::of_machine(arguments.ca_file.as_deref())? }))
-}
-
-/// The URL, or a pod that serves: rather another than the last.
-///
-/// # Errors
-///
-/// When no pod serves.
-pub async fn door(
-    cluster: &Cluster,
-    gateway: &SseGateway,
-    url: Option<&Door>,
-    last: Option<&str>,
-) -> Result<(Door, Option<String>)> {
-    if let Some(url) = url {
-        return Ok((url.clone(), None));
-    }
-    let pods = cluster.pods(gateway).await?;
-    let serving: Vec<String> = pods.iter().filter(|pod| serves(pod)).map(ResourceExt::name_any).collect();
-    let other = serving.iter().find(|pod| Some(pod.as_str()) != last).or(serving.first());
-    let pod = other.with_context(|| format!("no pod of {} is ready", gateway.name_any()))?;
-    Ok((cluster.public_door(gateway, pod), Some(pod.clone())))
 }
 
 struct Tail<'a> {
@@ -144,7 +111,8 @@ impl Tail<'_> {
         };
         let spec = &self.gateway.spec;
         let base = session::base(door, spec);
-        let wanted = Wanted { spec, base, topics: &self.arguments.topics, cursor: &self.cursor };
+        let wanted =
+            Wanted { spec, base, topics: &self.arguments.topics, cursor: &self.cursor, codings: None };
         match session::open(&mut line, &wanted, &jwt).await {
             Ok(Opening::Stream(response)) => {
                 let at = pod.map_or_else(|| "connected".into(), |pod| format!("connected to pod {pod}"));

@@ -37,7 +37,8 @@ pub fn condition(gateway: &SseGateway, findings: &mut Vec<Finding>) {
     let explained = findings.iter().any(|finding| finding.severity == Severity::Error);
     let mut conditions = status.conditions.iter();
     let ready = conditions.find(|condition| condition.type_ == "Ready" && condition.status != "True");
-    let Some(ready) = ready.filter(|_| !explained) else { return };
+    // Whatever else is wrong.
+    let Some(ready) = ready.filter(|ready| !explained || ready.reason == "ScaledToZero") else { return };
     findings.push(match ready.reason.as_str() {
         "ScaledToZero" => Finding::warning("ScaledToZero", "spec.replicas", "is 0")
             .because("there is no pod to serve clients")
@@ -80,7 +81,8 @@ mod tests {
         assert_eq!(codes(&gateway("ScaledToZero", 2), vec![]), ["ScaledToZero"]);
         assert_eq!(codes(&gateway("PodsNotReady", 1), vec![]), ["NoOperator"]);
         let known = Finding::error("MissingSecret", "", "");
-        assert_eq!(codes(&gateway("MissingSecret", 2), vec![known]), ["MissingSecret"]);
+        assert_eq!(codes(&gateway("MissingSecret", 2), vec![known.clone()]), ["MissingSecret"]);
+        assert_eq!(codes(&gateway("ScaledToZero", 2), vec![known]), ["MissingSecret", "ScaledToZero"]);
     }
 
     #[test]

@@ -23,7 +23,6 @@ use crate::cluster::{Cluster, namespace_of};
 use crate::credential::{Credential, Jwt};
 use crate::door::{Door, Trust, Url};
 use crate::say::{self, Paint};
-use crate::tail::{door, url_door};
 use finding::{Finding, Severity};
 
 /// What was found of a gateway, and how far the look went.
@@ -103,7 +102,7 @@ async fn way_to_pods(
     jwt: Option<&Jwt>,
     one: &mut Examination,
 ) -> Result<()> {
-    let found = match url_door(&arguments.door)? {
+    let found = match Door::at_url(&arguments.door)? {
         Some(given) => Some(given),
         None => exposed(gateway, arguments)?,
     };
@@ -113,7 +112,8 @@ async fn way_to_pods(
     } else {
         one.skipped.push("the way from outside: spec.expose names none; give --url".into());
         // Without a pod that serves there are other findings.
-        door(cluster, gateway, None, None).await.ok().map(|(door, _)| door).filter(|_| jwt.is_some())
+        let way = cluster.way(gateway, None, None).await.ok().map(|(door, _)| door);
+        way.filter(|_| jwt.is_some())
     };
     let Some(door) = door else { return Ok(()) };
     // What is known to be wrong with the JWT needs no refusal.

@@ -37,8 +37,8 @@ pub struct Looked {
     pod: Pod,
     /// Its own word, or why there is none.
     seen: Result<Seen, String>,
-    /// What the NATS server did not permit, as its log tells.
-    denied: Vec<String>,
+    /// What the NATS server did not permit, as its log tells; or why that can not be read.
+    denied: Result<Vec<String>, String>,
 }
 
 impl Pods {
@@ -72,12 +72,8 @@ pub async fn look(cluster: &Cluster, gateway: &SseGateway) -> Result<Pods> {
             Err(error) => seen.skipped.push(format!("{error:#}")),
         }
     }
-    let log =
-        seen.pods.iter().find_map(|looked| looked.denied.iter().find_map(|line| line.strip_prefix("! ")));
-    if let Some(error) = log.map(str::to_owned) {
-        seen.skipped.push(format!("logs: {error}"));
-        seen.pods.iter_mut().for_each(|looked| looked.denied.retain(|line| !line.starts_with("! ")));
-    }
+    let unread = seen.pods.iter().find_map(|looked| looked.denied.as_ref().err());
+    seen.skipped.extend(unread.map(|error| format!("logs of the pods: {error}")));
     Ok(seen)
 }
 
@@ -87,14 +83,12 @@ async fn look_at(cluster: &Cluster, namespace: &str, pod: Pod) -> Looked {
         report::examine(&cluster.admin_door(namespace, &name)).await.map_err(|error| error.to_string());
     let parameters =
         LogParams { since_seconds: Some(LOGS.0), tail_lines: Some(LOGS.1), ..LogParams::default() };
-    // A pod that could not be reached may not even have begun.
     let denied = if seen.is_ok() {
-        match answered("the log", cluster.api::<Pod>(namespace).logs(&name, &parameters)).await {
-            Ok(log) => denied(&log),
-            Err(error) => vec![format!("! {error:#}")],
-        }
+        let log = answered("the log", cluster.api::<Pod>(namespace).logs(&name, &parameters)).await;
+        log.map(|log| denied(&log)).map_err(|error| format!("{error:#}"))
     } else {
-        Vec::new()
+        // It may not even have begun.
+        Ok(Vec::new())
     };
     Looked { pod, seen, denied }
 }
@@ -146,7 +140,7 @@ pub fn findings(gateway: &SseGateway, seen: &Pods) -> Vec<Finding> {
             continue;
         }
         match &looked.seen {
-            Ok(seen) => found.extend(said(gateway, seen, &looked.denied)),
+            Ok(seen) => found.extend(said(gateway, seen, looked.denied.as_deref().unwrap_or_default())),
             Err(error) => found.push(
                 Finding::warning("PodUnreadable", field, format!("its admin port was not read: {error}"))
                     .because("what it knows of itself is not in this answer")
@@ -272,7 +266,7 @@ mod tests {
             limit,
         });
         let pod = serde_json::from_value(pod).expect("a pod");
-        Pods { pods: vec![Looked { pod, seen, denied: denied(log) }], ..Pods::default() }
+        Pods { pods: vec![Looked { pod, seen, denied: Ok(denied(log)) }], ..Pods::default() }
     }
 
     fn codes(pods: &Pods) -> Vec<&'static str> {

@@ -17,6 +17,8 @@ use crate::session::{self, Opening, Wanted};
 
 /// The first byte is written at once; a network takes less than this.
 const FIRST_BYTE: Duration = Duration::from_secs(5);
+/// What browsers offer, and some proxies cannot resist.
+const CODINGS: &str = "gzip, deflate, br";
 /// A heartbeat may be so much late.
 const LATE: Duration = Duration::from_secs(5);
 
@@ -46,7 +48,7 @@ pub async fn look(door: &Door, spec: &SseGatewaySpec, jwt: Option<&Jwt>, slow: b
     }
     if let Some(jwt) = jwt {
         let base = session::base(door, spec);
-        let wanted = Wanted { spec, base, topics: &[], cursor: "" };
+        let wanted = Wanted { spec, base, topics: &[], cursor: "", codings: Some(CODINGS) };
         found.extend(stream(&mut line, &wanted, jwt, slow).await.map(|finding| finding.at(&at)));
     }
     found
@@ -125,9 +127,10 @@ async fn stream(line: &mut Line, wanted: &Wanted<'_>, jwt: &Jwt, slow: bool) -> 
         }
         Err(error) => return Some(not_reached("", &error)),
     };
-    if let Some(finding) = head(&response) {
+    if let Some(finding) = no_stream(&response) {
         return Some(finding);
     }
+    let compressed = compressed(&response);
     let mut body = response.into_body();
     match timeout(FIRST_BYTE, next(&mut body)).await {
         Err(_) => return Some(buffered(&format!("not its first byte, in {} s", FIRST_BYTE.as_secs()))),
@@ -135,7 +138,7 @@ async fn stream(line: &mut Line, wanted: &Wanted<'_>, jwt: &Jwt, slow: bool) -> 
         Ok(true) => {}
     }
     if !slow {
-        return None;
+        return compressed;
     }
     let heartbeat = Duration::from_secs(wanted.spec.stream.heartbeat_interval_seconds.into());
     let until = Instant::now() + heartbeat + LATE;
@@ -146,7 +149,7 @@ async fn stream(line: &mut Line, wanted: &Wanted<'_>, jwt: &Jwt, slow: bool) -> 
             }
             Ok(false) => return Some(cut(begun.elapsed(), wanted.spec)),
             // What is not the beginning any more has gone all the way.
-            Ok(true) if begun.elapsed() >= heartbeat => return None,
+            Ok(true) if begun.elapsed() >= heartbeat => return compressed,
             Ok(true) => {}
         }
     }
@@ -163,21 +166,24 @@ async fn next(body: &mut Incoming) -> bool {
     }
 }
 
-fn head(response: &Response<Incoming>) -> Option<Finding> {
-    let header =
-        |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !header("content-type").starts_with("text/event-stream") {
-        let what = format!("the stream is called {:?}", header("content-type"));
-        return Some(
-            Finding::error("NotAStream", "", what)
-                .because("EventSource gives up for good on any other type")
-                .so("have the proxy leave the answer as it is"),
-        );
-    }
-    let coding = header("content-encoding");
+fn header<'a>(response: &'a Response<Incoming>, name: &str) -> &'a str {
+    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn no_stream(response: &Response<Incoming>) -> Option<Finding> {
+    let kind = header(response, "content-type");
+    (!kind.starts_with("text/event-stream")).then(|| {
+        Finding::error("NotAStream", "", format!("the stream is called {kind:?}"))
+            .because("EventSource gives up for good on any other type")
+            .so("have the proxy leave the answer as it is")
+    })
+}
+
+fn compressed(response: &Response<Incoming>) -> Option<Finding> {
+    let coding = header(response, "content-encoding");
     (!coding.is_empty()).then(|| {
         Finding::warning("Compressed", "", format!("the stream is compressed ({coding})"))
-            .because("whoever compresses collects: events come late, in lumps")
+            .because("whoever compresses collects: each event costs more, and may come late")
             .so("switch compression off for text/event-stream")
     })
 }
@@ -198,7 +204,7 @@ fn refused(answer: &Answer) -> Finding {
 fn buffered(what: &str) -> Finding {
     Finding::error("ProxyBuffers", "", format!("the stream was opened, and {what} came"))
         .because("something in between collects the answer: events come minutes late, or never")
-        .so("nginx: proxy_buffering off, or do not ignore X-Accel-Buffering; others: no buffering and no caching of text/event-stream")
+        .so("nginx: proxy_buffering off, proxy_http_version 1.1, no gzip, and X-Accel-Buffering not ignored; others: no buffering, caching or compression of text/event-stream")
 }
 
 fn cut(after: Duration, spec: &SseGatewaySpec) -> Finding {
