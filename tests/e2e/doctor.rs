@@ -41,7 +41,9 @@ fn issuers(patch: Value) -> Value {
 }
 
 fn jwt(patch: Value) -> String {
-    let mut claims = json!({"iss": ISSUER, "aud": "sse", "sub": "alice", "tenant": "acme", "iat": now(), "exp": now() + 3600});
+    let mut claims = json!({
+        "iss": ISSUER, "aud": "sse", "sub": "alice", "tenant": "acme", "iat": now(), "exp": now() + 3600,
+    });
     sse_tests::process::merge(&mut claims, patch);
     signed(&claims, KEY, Algorithm::HS256)
 }
@@ -66,52 +68,66 @@ async fn names(
 async fn the_doctor_names_what_is_wrong_with_gateways_and_their_pods() -> Result<()> {
     in_namespace("ill", async |namespace: &Namespace| {
         nats_that_permits_little(namespace).await?;
-        let denying = format!("nats://nats.{}.svc:4222", namespace.name);
-        let ingress = json!({"enabled": true, "host": "live.invalid",
-            "annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": "10"}});
-        // What is wrong, what is declared, what is to be named, and a word of it.
-        let planted: Vec<(&str, Value, &[&str], &str)> = vec![
-            ("unreachable", json!({"nats": {"url": "nats://nowhere.invalid:4222"}}), &["NatsUnreachable"], "nowhere.invalid"),
-            ("denied", json!({"nats": {"url": denying}}), &["NatsPermission"], "JS.API"),
-            (
-                "secret",
-                issuers(json!({"keySecretRef": {"name": "absent"}})),
-                &["MissingSecret"],
-                "create secret generic absent --from-file=key=",
-            ),
-            ("image", json!({"pod": {"image": "localhost/absent:1", "imagePullPolicy": "Never"}}), &["ImageNotPulled"], "localhost/absent:1"),
-            ("owned", json!({"nats": {"subjectPrefix": prefix(&namespace.name)}}), &["StreamOwned"], "/owner"),
-            (
-                "keys",
-                issuers(json!({"keySecretRef": null, "algorithms": ["RS256"], "jwksUri": "https://nowhere.invalid/keys"})),
-                &["JwksUnreachable"],
-                "auth.issuers[0].jwksUri",
-            ),
-            // As many as the schema allows: no node has room for them.
-            ("files", json!({"limits": {"maxConnectionsPerPod": 1_000_000}}), &["OpenFileLimit"], "LimitNOFILE"),
-            (
-                "impatient",
-                json!({"replicas": 0, "expose": {"ingress": ingress}}),
-                &["HeartbeatAboveProxyTimeout", "IngressNotServed", "ScaledToZero"],
-                "proxy-read-timeout",
-            ),
-        ];
         let owner = json!({"nats": {"subjectPrefix": prefix(&namespace.name)}});
-        apply(&gateway(namespace, "owner", owner)).await?;
+        apply(&gateway(namespace, "owner", owner.clone())).await?;
         namespace.wait_ready("owner").await?;
-        for (name, patch, ..) in &planted {
+        // The host of an Ingress that nobody serves leads nowhere: this does.
+        let forward = Forward::start(&namespace.name, "service/owner", 8080).await?;
+        let url = format!("http://{}", forward.address);
+        let planted = planted(namespace, owner);
+        for Planted { name, patch, .. } in &planted {
             apply(&gateway(namespace, name, patch.clone())).await?;
         }
-        let named = planted.iter().map(async |(name, _, codes, word)| {
-            // The host of the Ingress leads nowhere.
-            let here = Forward::start(&namespace.name, "service/owner", 8080).await?;
-            let url = format!("http://{}", here.address);
+        let named = planted.iter().map(async |Planted { name, codes, word, .. }| {
             let arguments = if *name == "impatient" { vec!["--url", &url] } else { vec![] };
             names(namespace, name, &arguments, codes, word).await
         });
         try_join_all(named).await.map(drop)
     })
     .await
+}
+
+/// A mistake in a declaration, or of what is around it.
+struct Planted {
+    name: &'static str,
+    patch: Value,
+    /// What has to be named, a word of it, and nothing else.
+    codes: &'static [&'static str],
+    word: &'static str,
+}
+
+fn planted(namespace: &Namespace, owned: Value) -> Vec<Planted> {
+    let denying = format!("nats://nats.{}.svc:4222", namespace.name);
+    let keys =
+        json!({"keySecretRef": null, "algorithms": ["RS256"], "jwksUri": "https://nowhere.invalid/keys"});
+    let ingress = json!({"enabled": true, "host": "live.invalid",
+        "annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": "10"}});
+    let plant = |name, patch, codes, word| Planted { name, patch, codes, word };
+    let unreachable = json!({"nats": {"url": "nats://nowhere.invalid:4222"}});
+    let absent = json!({"pod": {"image": "localhost/absent:1", "imagePullPolicy": "Never"}});
+    // As many as the schema allows: a usual node has no room for them.
+    let files = json!({"limits": {"maxConnectionsPerPod": 1_000_000}});
+    let impatient = json!({"replicas": 0, "expose": {"ingress": ingress}});
+    vec![
+        plant("unreachable", unreachable, &["NatsUnreachable"], "nowhere.invalid"),
+        plant("denied", json!({"nats": {"url": denying}}), &["NatsPermission"], "JS.API"),
+        plant(
+            "secret",
+            issuers(json!({"keySecretRef": {"name": "absent"}})),
+            &["MissingSecret"],
+            "create secret generic absent --from-file=key=",
+        ),
+        plant("image", absent, &["ImageNotPulled"], "localhost/absent:1"),
+        plant("owned", owned, &["StreamOwned"], "/owner"),
+        plant("keys", issuers(keys), &["JwksUnreachable"], "auth.issuers[0].jwksUri"),
+        plant("files", files, &["OpenFileLimit"], "LimitNOFILE"),
+        plant(
+            "impatient",
+            impatient,
+            &["HeartbeatAboveProxyTimeout", "IngressNotServed", "ScaledToZero"],
+            "proxy-read-timeout",
+        ),
+    ]
 }
 
 /// A NATS server whose users may publish to nobody but who asks them.
@@ -165,11 +181,8 @@ async fn credentials(namespace: &Namespace) -> Result<()> {
     });
     try_join_all(named).await?;
     // Only the gateway itself can tell.
-    let forged = signed(
-        &json!({"iss": ISSUER, "aud": "sse", "sub": "alice", "tenant": "acme", "exp": now() + 3600}),
-        "another key that is long enough for HS256",
-        Algorithm::HS256,
-    );
+    let claims = json!({"iss": ISSUER, "aud": "sse", "sub": "alice", "tenant": "acme", "exp": now() + 3600});
+    let forged = signed(&claims, "another key that is long enough for HS256", Algorithm::HS256);
     let file = jwt_file(&forged)?;
     names(namespace, "live", &["--jwt-file", &file.path().to_string_lossy()], &["JwtRefused"], "signature")
         .await
