@@ -130,10 +130,10 @@ async fn what_is_published_is_tailed_and_a_drained_pod_lets_its_connections_go()
         let said = String::from_utf8_lossy(&refused.stderr);
         ensure!(refused.status.code() == Some(2) && said.contains("403"), "{refused:?}");
         // Without a right to publish over HTTP there is the line for NATS.
-        let line =
-            answer(&namespace.name, &[&publish[..], &["--tenant", "acme", "--dry-run"]].concat()).await?;
-        let subject =
-            format!(" pub {}.acme.user.alice 'at noon' -H Sse-Event:lunch", prefix(&namespace.name));
+        let dry =
+            ["publish", "live", "--user", "carol", "--tenant", "acme", "--data", "at noon", "--dry-run"];
+        let line = answer(&namespace.name, &dry).await?;
+        let subject = format!(" pub {}.acme.user.carol 'at noon'", prefix(&namespace.name));
         ensure!(line.trim_end().ends_with(&subject), "{line}");
 
         let tree = answer(&namespace.name, &["status"]).await?;
