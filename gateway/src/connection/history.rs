@@ -266,7 +266,7 @@ impl Connection {
         self.write(&[wire::position(place)]).await?;
         self.outbox().writer(|writer| {
             writer.go_to(place);
-            writer.wrote(true);
+            writer.told();
         });
         Ok(())
     }

@@ -105,7 +105,7 @@ impl Writer {
     pub fn past(&mut self, events: &[Arc<Delivery>], place: Cursor) -> Result<(), Gone> {
         self.events(events, true)?;
         self.go_to(place);
-        self.wrote(true);
+        self.told();
         Ok(())
     }
 

@@ -88,7 +88,8 @@ pub fn start(parts: Parts, cancel: CancellationToken) -> io::Result<oneshot::Rec
 /// missing secret is waited for: the pod says which one, and heals when it appears.
 async fn run(parts: Parts, cancel: CancellationToken) {
     let run = async {
-        let Parts { config, hub, log, history, dead, publisher, metrics, status, pod, taking } = parts.clone();
+        let Parts { config, hub, log, history, dead, publisher, metrics, status, pod, taking } =
+            parts.clone();
         let (keeper, link) = Keeper::begin(config.clone(), status.clone(), metrics).await;
         log.attach(link.clone());
         publisher.attach(link.clone());

@@ -6,7 +6,7 @@ use super::Pair;
 use super::bounds::bounds;
 
 pub fn pairs() -> Vec<Pair> {
-    [names(), rules(), issuers(), changes(), bounds()].into_iter().flatten().collect()
+    [names(), rules(), log(), issuers(), changes(), bounds()].into_iter().flatten().collect()
 }
 
 /// A pair of specs.
@@ -54,15 +54,6 @@ fn rules() -> Vec<Pair> {
                 json!({"autoscaling": {"targetConnections": 15_000}}),
             ],
         ),
-        pair(
-            ["spec", "self.replay.enabled || !self.scaling.rebalance"],
-            "spec.scaling.rebalance",
-            "needs spec.replay.enabled",
-            [
-                json!({"scaling": {"rebalance": true}, "replay": {"enabled": false}}),
-                json!({"scaling": {"rebalance": true}}),
-            ],
-        ),
         // The default meets a lower limit.
         pair(
             target,
@@ -80,36 +71,6 @@ fn rules() -> Vec<Pair> {
             [
                 json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}),
                 json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 3}}),
-            ],
-        ),
-        pair(
-            ["spec", "self.replay.enabled || !self.publish.enabled"],
-            "spec.publish.enabled",
-            "needs spec.replay.enabled",
-            [
-                json!({"publish": {"enabled": true}, "replay": {"enabled": false}}),
-                json!({"publish": {"enabled": true}, "replay": {"enabled": true}}),
-            ],
-        ),
-        pair(
-            ["spec", "self.replay.enabled || !has(self.replay.history)"],
-            "spec.replay.history",
-            "needs spec.replay.enabled",
-            [
-                json!({"replay": {"enabled": false, "history": {"subject": "history.get"}}}),
-                json!({"replay": {"enabled": true, "history": {"subject": "history.get"}}}),
-            ],
-        ),
-        pair(
-            [
-                "spec",
-                "!has(self.replay.history) || !self.replay.history.subject.startsWith(self.nats.subjectPrefix + '.')",
-            ],
-            "spec.replay.history.subject",
-            "must not begin with spec.nats.subjectPrefix",
-            [
-                json!({"replay": {"history": {"subject": "sse.history"}}}),
-                json!({"replay": {"history": {"subject": "sse-history.get"}}}),
             ],
         ),
         pair(
@@ -143,6 +104,51 @@ fn rules() -> Vec<Pair> {
             [
                 json!({"expose": {"httpRoute": {"enabled": true}}}),
                 json!({"expose": {"httpRoute": {"enabled": true, "parentRefs": [{"name": "a"}]}}}),
+            ],
+        ),
+    ]
+}
+
+/// Rules about the log, and what needs it.
+fn log() -> Vec<Pair> {
+    vec![
+        pair(
+            ["spec", "self.replay.enabled || !self.publish.enabled"],
+            "spec.publish.enabled",
+            "needs spec.replay.enabled",
+            [
+                json!({"publish": {"enabled": true}, "replay": {"enabled": false}}),
+                json!({"publish": {"enabled": true}, "replay": {"enabled": true}}),
+            ],
+        ),
+        pair(
+            ["spec", "self.replay.enabled || !self.scaling.rebalance"],
+            "spec.scaling.rebalance",
+            "needs spec.replay.enabled",
+            [
+                json!({"scaling": {"rebalance": true}, "replay": {"enabled": false}}),
+                json!({"scaling": {"rebalance": true}}),
+            ],
+        ),
+        pair(
+            ["spec", "self.replay.enabled || !has(self.replay.history)"],
+            "spec.replay.history",
+            "needs spec.replay.enabled",
+            [
+                json!({"replay": {"enabled": false, "history": {"subject": "history.get"}}}),
+                json!({"replay": {"enabled": true, "history": {"subject": "history.get"}}}),
+            ],
+        ),
+        pair(
+            [
+                "spec",
+                "!has(self.replay.history) || !self.replay.history.subject.startsWith(self.nats.subjectPrefix + '.')",
+            ],
+            "spec.replay.history.subject",
+            "must not begin with spec.nats.subjectPrefix",
+            [
+                json!({"replay": {"history": {"subject": "sse.history"}}}),
+                json!({"replay": {"history": {"subject": "sse-history.get"}}}),
             ],
         ),
     ]
