@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// SseGateways from a shell: how they are, what they send, and what is wrong with them.
+/// Gateways of server-sent events from a shell: how they are, what they send, and what is wrong with them.
 #[derive(Parser)]
 #[command(name = "kubectl-sse", bin_name = "kubectl sse", version)]
 pub struct Arguments {
@@ -163,7 +163,7 @@ pub struct Doctor {
 /// How a gateway is reached.
 #[derive(Args)]
 pub struct DoorArguments {
-    /// The public URL, instead of a port-forward: https://live.example.com/api/v1/sse
+    /// The public URL, with its path, instead of a port-forward.
     #[arg(long, requires = "name")]
     pub url: Option<String>,
     /// Authority (PEM) that vouches for the URL, beside those that this machine trusts.

@@ -42,7 +42,7 @@ const H2: &[u8] = b"h2";
 /// Where HTTP is spoken.
 #[derive(Clone)]
 pub enum Door {
-    Pod { pods: Api<Pod>, pod: String, port: u16, tls: bool },
+    Pod { pods: Box<Api<Pod>>, pod: String, port: u16, tls: bool },
     Url { url: Url, trust: Trust },
 }
 
@@ -126,7 +126,7 @@ impl Door {
     }
 
     pub fn of_pod(pods: Api<Pod>, pod: &str, port: u16, tls: bool) -> Self {
-        Self::Pod { pods, pod: pod.to_owned(), port, tls }
+        Self::Pod { pods: Box::new(pods), pod: pod.to_owned(), port, tls }
     }
 
     /// A connection, within its deadline.

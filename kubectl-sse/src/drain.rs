@@ -1,6 +1,6 @@
 //! `kubectl sse drain`: evicts a pod, as a node that is drained does, and shows its connections leave.
 //!
-//! A PodDisruptionBudget may hold the eviction back; it is asked for again until the deadline.
+//! A `PodDisruptionBudget` may hold the eviction back; it is asked for again until the deadline.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

@@ -174,9 +174,8 @@ mod tests {
 
     fn asked(arguments: &[&str]) -> Event {
         let all = [&["kubectl-sse", "publish", "live"], arguments].concat();
-        let Command::Publish(publish) = Arguments::try_parse_from(all).ok().expect("arguments").command
-        else {
-            unreachable!("that is what was asked for");
+        let Ok(Arguments { command: Command::Publish(publish), .. }) = Arguments::try_parse_from(all) else {
+            unreachable!("that is what is asked for");
         };
         event(&publish, publish.data.clone()).expect("an event")
     }

@@ -58,7 +58,7 @@ impl Finding {
         let mut text = format!("{head}  {}", paint.strong(&tame(&self.field)));
         for (label, part) in [("", &self.what), ("why: ", &self.why), ("do:  ", &self.fix)] {
             if !part.is_empty() {
-                text.push_str(&format!("\n        {}{}", paint.faint(label), tame(part)));
+                text.extend(["\n        ", &paint.faint(label), &tame(part)]);
             }
         }
         text

@@ -72,7 +72,7 @@ async fn examine(
     one.looked.push("the declaration".into());
 
     let seen = pods::look(cluster, gateway).await?;
-    one.looked.push(format!("{} pods", seen.pods.len()));
+    one.looked.push(format!("{} pods", seen.looked.len()));
     one.skipped.extend(seen.skipped.clone());
     one.findings.extend(pods::findings(gateway, &seen));
     one.findings.extend(pods::clock(&seen));
@@ -134,7 +134,7 @@ fn exposed(gateway: &SseGateway, arguments: &arguments::Doctor) -> Result<Option
     };
     let Ok(url) = Url::parse(url) else { return Ok(None) };
     // A route without a host of its own has the name of the Service.
-    if url.host.ends_with(".svc") {
+    if url.host.rsplit('.').next() == Some("svc") {
         return Ok(None);
     }
     Ok(Some(Door::Url { url, trust: Trust::of_machine(arguments.door.ca_file.as_deref())? }))
@@ -147,7 +147,7 @@ fn text(one: &Examination, paint: Paint) -> String {
         |severity: Severity| one.findings.iter().filter(|finding| finding.severity == severity).count();
     lines.push(match (count(Severity::Error), count(Severity::Warning)) {
         (0, 0) => paint.good("nothing is wrong, as far as this went"),
-        (errors, warnings) => format!("{errors} errors, {warnings} warnings"),
+        (errors, warnings) => format!("errors: {errors}, warnings: {warnings}"),
     });
     lines.push(paint.faint(&format!("looked at: {}", one.looked.join(", "))));
     lines.extend(one.skipped.iter().map(|skipped| paint.faint(&format!("not looked at: {skipped}"))));

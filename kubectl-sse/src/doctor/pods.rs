@@ -26,7 +26,7 @@ const SKEW: i64 = 10;
 /// What was seen.
 #[derive(Default)]
 pub struct Pods {
-    pub pods: Vec<Looked>,
+    pub looked: Vec<Looked>,
     /// Why there is no pod, as the API server told whoever would make it.
     not_made: Option<String>,
     pub skipped: Vec<String>,
@@ -44,7 +44,7 @@ pub struct Looked {
 impl Pods {
     /// The clock of a pod, or else ours.
     pub fn clock(&self) -> Timestamp {
-        let clocks = self.pods.iter().filter_map(|looked| looked.seen.as_ref().ok()?.clocks);
+        let clocks = self.looked.iter().filter_map(|looked| looked.seen.as_ref().ok()?.clocks);
         let skew = clocks.map(|(theirs, ours)| theirs.duration_since(ours)).next().unwrap_or_default();
         Timestamp::now().checked_add(skew).unwrap_or(Timestamp::MAX)
     }
@@ -58,8 +58,8 @@ pub async fn look(cluster: &Cluster, gateway: &SseGateway) -> Result<Pods> {
     let pods =
         cluster.pods(gateway).await?.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let looks = stream::iter(pods.map(|pod| look_at(cluster, &namespace, pod)));
-    let mut seen = Pods { pods: looks.buffered(AT_ONCE).collect().await, ..Pods::default() };
-    if seen.pods.is_empty() && wanted(&gateway.spec) > 0 {
+    let mut seen = Pods { looked: looks.buffered(AT_ONCE).collect().await, ..Pods::default() };
+    if seen.looked.is_empty() && wanted(&gateway.spec) > 0 {
         let failed = ListParams::default().fields("type=Warning,reason=FailedCreate");
         match answered("the events", cluster.api::<Event>(&namespace).list(&failed)).await {
             Ok(events) => {
@@ -72,7 +72,7 @@ pub async fn look(cluster: &Cluster, gateway: &SseGateway) -> Result<Pods> {
             Err(error) => seen.skipped.push(format!("{error:#}")),
         }
     }
-    let unread = seen.pods.iter().find_map(|looked| looked.denied.as_ref().err());
+    let unread = seen.looked.iter().find_map(|looked| looked.denied.as_ref().err());
     seen.skipped.extend(unread.map(|error| format!("logs of the pods: {error}")));
     Ok(seen)
 }
@@ -119,13 +119,13 @@ pub fn clock(seen: &Pods) -> Vec<Finding> {
                 .so("have the nodes, the issuer and this machine follow NTP")
         })
     };
-    seen.pods.iter().filter_map(skewed).collect()
+    seen.looked.iter().filter_map(skewed).collect()
 }
 
 /// What is wrong with the pods.
 pub fn findings(gateway: &SseGateway, seen: &Pods) -> Vec<Finding> {
     let mut found = Vec::new();
-    if seen.pods.is_empty() && wanted(&gateway.spec) > 0 {
+    if seen.looked.is_empty() && wanted(&gateway.spec) > 0 {
         let why = seen.not_made.clone().unwrap_or_else(|| "no event tells why".into());
         found.push(
             Finding::error("NoPod", "spec.pod", format!("there is no pod: {why}"))
@@ -133,7 +133,7 @@ pub fn findings(gateway: &SseGateway, seen: &Pods) -> Vec<Finding> {
                 .so("mend what the message names: a quota, a policy, or the operator itself"),
         );
     }
-    for looked in &seen.pods {
+    for looked in &seen.looked {
         let field = format!("pod {}", looked.pod.name_any());
         if let Some(finding) = does_not_run(&looked.pod, &field) {
             found.push(finding);
@@ -266,7 +266,7 @@ mod tests {
             limit,
         });
         let pod = serde_json::from_value(pod).expect("a pod");
-        Pods { pods: vec![Looked { pod, seen, denied: Ok(denied(log)) }], ..Pods::default() }
+        Pods { looked: vec![Looked { pod, seen, denied: Ok(denied(log)) }], ..Pods::default() }
     }
 
     fn codes(pods: &Pods) -> Vec<&'static str> {
@@ -323,7 +323,7 @@ mod tests {
         let mut pods = pods(&json!({}), Ok((json!({}), None)), "");
         let at = |second| Timestamp::from_second(second).expect("a time");
         for (theirs, expected) in [(1000, 0), (1010, 0), (1011, 1), (989, 1)] {
-            pods.pods[0].seen.as_mut().expect("seen").clocks = Some((at(theirs), at(1000)));
+            pods.looked[0].seen.as_mut().expect("seen").clocks = Some((at(theirs), at(1000)));
             assert_eq!(clock(&pods).len(), expected, "{theirs}");
         }
     }

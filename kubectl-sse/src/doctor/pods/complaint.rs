@@ -81,9 +81,14 @@ pub fn of(report: &Report, namespace: &str) -> Vec<Finding> {
 fn missing(secret: &str, namespace: &str) -> Finding {
     let (field, place) = secret.split_once(": ").unwrap_or(("spec", secret));
     let (name, key) = place.split_once('/').unwrap_or((place, "KEY"));
+    // Such a pair is one secret of a type of its own.
+    let content = match key {
+        "tls.crt" | "tls.key" => format!("tls {name} --cert=FILE --key=FILE"),
+        _ => format!("generic {name} --from-file={key}=FILE"),
+    };
     Finding::error("MissingSecret", in_spec(field), format!("there is no {place} in namespace {namespace}"))
         .because("pods stay unready until it is there")
-        .so(format!("kubectl -n {namespace} create secret generic {name} --from-file={key}=FILE; pods find it within two minutes"))
+        .so(format!("kubectl -n {namespace} create secret {content}; pods find it within two minutes"))
 }
 
 fn finding(problem: &Problem, severity: fn(&'static str, String, String) -> Finding) -> Finding {
@@ -117,6 +122,8 @@ mod tests {
         let finding = one(&json!({"missingSecrets": ["auth.issuers[0].keySecretRef: jwt/key"]}));
         assert_eq!((finding.code, &*finding.field), ("MissingSecret", "spec.auth.issuers[0].keySecretRef"));
         assert!(finding.fix.starts_with("kubectl -n shop create secret generic jwt --from-file=key="));
+        let finding = one(&json!({"missingSecrets": ["tls.secretName: certs/tls.crt"]}));
+        assert!(finding.fix.contains("create secret tls certs --cert="), "{}", finding.fix);
     }
 
     #[test]
