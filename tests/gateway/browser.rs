@@ -25,7 +25,7 @@ use tokio::time::{MissedTickBehavior, interval};
 /// For all that a tab still has to see, on a machine that is busy.
 const ROUND: Duration = Duration::from_mins(1);
 /// Between two events.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(50);
 
 /// Two gateways, NATS, and a browser.
 struct World {

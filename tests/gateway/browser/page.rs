@@ -42,10 +42,10 @@ async fn a_step_of_the_clock_either_way_costs_no_event_and_sleep_is_noticed() ->
     let mut numbers = world.publishing();
     numbers.more(10).await?;
     world.browser.act(json!({"do": "step", "tab": 0, "to": "2001-01-01T00:00:00Z"})).await?;
-    numbers.more(100).await?;
+    numbers.more(40).await?;
     ensure!(world.browser.states(0) == ["connecting", "open"], "nothing is amiss");
     world.browser.act(json!({"do": "step", "tab": 0, "to": "2077-01-01T00:00:00Z"})).await?;
-    numbers.more(100).await?;
+    numbers.more(40).await?;
     let opened = world.browser.states(0).iter().filter(|state| *state == "open").count();
     // An hour's sleep: the line may have died meanwhile, so it takes another.
     world.browser.act(json!({"do": "skip", "tab": 0, "ms": 3_600_000})).await?;
