@@ -21,7 +21,7 @@ use sse_tests::process::{Gateway, Nats};
 use sse_tests::publisher::Publisher;
 use tokio::time::timeout;
 
-/// For all that a round brings, to a client that has to come back first.
+/// For all that a round brings, to a client that has to come back first; and for a browser to start.
 const ROUND: Duration = Duration::from_mins(1);
 /// What ends each round: whatever came too often would come before.
 const LAST: &str = "the last";
@@ -146,7 +146,7 @@ impl World {
     }
 
     async fn seen_by(mut self, mut watcher: Watcher, deviation: Deviation) -> Result<()> {
-        eventually("a stream", Duration::from_secs(30), || async {
+        eventually("a stream", ROUND, || async {
             let status = self.gateway.status().await?;
             ensure!(status["connections"] == 1, "{status} {}", watcher.said());
             Ok(())
