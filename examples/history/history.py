@@ -56,9 +56,14 @@ class Archive:
             self.db.execute("INSERT OR REPLACE INTO spans VALUES (?, ?, ?)", (epoch, since, upto))
 
     def _event(self, epoch: str, sequence: int, subject: str, headers: dict, payload: bytes) -> None:
+        try:
+            data = payload.decode()
+        except UnicodeDecodeError:
+            return  # no event: the gateways refuse it, too
+        if "Nats-Marker-Reason" in headers:
+            return  # the server marks a deletion
         ended = "-end" if headers.get("Sse-Complete") == "true" else ""
         event = headers.get("Sse-Event") or headers.get("ce-type")
-        data = payload.decode(errors="replace")
         row = (epoch, sequence, f"{epoch}-{sequence}{ended}", event, data)
         self.db.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)", row)
         # A list of users or topics is as many subjects of one.
