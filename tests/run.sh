@@ -18,7 +18,8 @@ say "the gateway as a process, with a real NATS"
 "$tests/publisher/install.sh" >/dev/null
 "$tests/clients/install.sh" >/dev/null
 "$tests/clients/js.sh"
-cargo test --quiet --locked -p sse-tests --lib --test gateway
+# Most of their time they wait.
+cargo test --quiet --locked -p sse-tests --lib --test gateway -- --test-threads 4
 
 say "chaos: one nats-server, and a cluster of three"
 cargo test --quiet --locked -p sse-tests --test chaos -- --test-threads 1
@@ -53,7 +54,7 @@ prepared=$(FRESH=1 "$here/prepare.sh" test)
 trap '"$here/down.sh" test --purge' EXIT
 { read -r SSE_TAG; read -r KUBECONFIG; } <<<"$prepared"
 export SSE_TAG KUBECONFIG
-cargo test --quiet --locked -p sse-tests --test e2e -- --test-threads 4
+cargo test --quiet --locked -p sse-tests --test e2e -- --test-threads 6
 cargo test --quiet --locked -p sse-tests --test lifecycle
 unreached=("examples of Argo CD and Flux by their own schemas" "the dashboards in a Grafana server" "Grafana's dashboard linter itself")
 if ! kind_here; then unreached+=("the demo and the tests on kind"); fi

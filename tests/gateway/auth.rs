@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use hyper::Method;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use sse_tests::eventually;
@@ -122,6 +123,11 @@ async fn a_stream_ends_when_its_credential_does() -> Result<()> {
     let mut stream = client.open("").await?;
     stream.to_end(Duration::from_secs(5)).await?;
     assert_eq!(stream.ended_cleanly, Some(true));
+    // A clock that differs would be forgiven some seconds: the client would come back to one end after another.
+    let authorization = format!("Bearer {}", client.jwt);
+    let headers = [("authorization", authorization.as_str())];
+    let answer = client.request(Method::GET, "/api/v1/sse/stream", &headers).await?;
+    assert!(answer.status == 401 && answer.body.contains("has expired"), "{answer:?}");
     Ok(())
 }
 

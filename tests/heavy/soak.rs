@@ -251,7 +251,7 @@ impl Soak {
     async fn expired(&self) -> Result<()> {
         let open = |user: usize| async move {
             let claims =
-                json!({"iss": ISSUER, "sub": format!("user-{user}"), "tenant": "expired", "exp": now() + 2});
+                json!({"iss": ISSUER, "sub": format!("user-{user}"), "tenant": "expired", "exp": now() + 3});
             let jwt = signed(&claims, KEY, Algorithm::HS256);
             let mut raw = Raw::open(self.gateway.address, &jwt, "", Shape::default()).await?;
             raw.opened().await?;

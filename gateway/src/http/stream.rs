@@ -20,7 +20,7 @@ use tracing::{debug, info};
 use super::Gateway;
 use super::outcome;
 use super::problem::Problem;
-use crate::auth::Identity;
+use crate::auth::{Identity, Unauthorized};
 use crate::connection::body::StreamBody;
 use crate::connection::limits::Slot;
 use crate::connection::line::{self, Line};
@@ -66,6 +66,7 @@ pub(super) async fn open(
     let wanted = gateway.topics.wanted(parameters.topics.as_deref())?;
     gateway.check_open()?;
     let identity = gateway.identify(&headers, parameters.token.as_deref()).await?;
+    let ends_at = ends_at(&gateway, &identity)?;
     let topics = gateway.topics.admit(wanted, &identity)?;
     if let Start::After(Cursor { end: true, .. }) = start {
         // The stream was completed; 204 is what makes an EventSource stay away.
@@ -80,7 +81,6 @@ pub(super) async fn open(
     let observer = context.telemetry.observe(&opened);
     let capacity = usize::try_from(gateway.config.spec.limits.connection_buffer_size).unwrap_or(usize::MAX);
     let outbox = Outbox::new(capacity, gateway.config.overflow_policy(), observer);
-    let ends_at = ends_at(&gateway, &identity);
     let membership = Membership {
         connection: id,
         tenant: identity.tenant,
@@ -211,8 +211,9 @@ fn start(text: &str, replay: bool) -> Start {
     text.parse().ok().filter(|_| replay).map_or(Start::Invalid, Start::After)
 }
 
-/// The longest life of the stream, with jitter, or the credential's end, whichever comes first.
-fn ends_at(gateway: &Gateway, identity: &Identity) -> Option<Instant> {
+/// The longest life of the stream, with jitter, or the credential's end, whichever comes first. A credential whose
+/// end has come, if only by a clock that differs, would open streams that end at once, one after another.
+fn ends_at(gateway: &Gateway, identity: &Identity) -> Result<Option<Instant>, Unauthorized> {
     let stream = &gateway.config.spec.stream;
     let lifetime = (stream.max_lifetime_seconds > 0).then(|| {
         let longest = f64::from(stream.max_lifetime_seconds);
@@ -222,9 +223,12 @@ fn ends_at(gateway: &Gateway, identity: &Identity) -> Option<Instant> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Duration::from_secs(identity.expires).saturating_sub(since)
     });
-    let shortest = [lifetime, credential].into_iter().flatten().min()?;
+    if credential.is_some_and(|left| left.is_zero()) {
+        return Err(Unauthorized::Expired);
+    }
+    let shortest = [lifetime, credential].into_iter().flatten().min();
     // A credential of the far future does not end a stream.
-    Instant::now().checked_add(shortest)
+    Ok(shortest.and_then(|left| Instant::now().checked_add(left)))
 }
 
 /// `:connected`, the gap if there is one, the position, `retry:` and the welcome events.
