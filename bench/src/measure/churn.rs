@@ -49,6 +49,8 @@ async fn one(bench: &Bench, figures: &mut Figures) -> Result<()> {
     while begun.elapsed() < lasts {
         next.tick().await;
         streams += churn.wave(streams).await?;
+        bench.world.sink.forget();
+        drop(churn.stay.delays().await?);
         samples.push(usage::memory(&churn.ours.processes()?)? as f64 / 1024.0 / 1024.0);
     }
     // The ring fills, and pools: what counts is whether it goes on.

@@ -69,6 +69,11 @@ impl Sink {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Lets go of everything so far, unread: there may be very much of it.
+    pub fn forget(&self) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The spans so far, in the order in which they began.
     #[must_use]
     pub fn spans(&self) -> Vec<Span> {
