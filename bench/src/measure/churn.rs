@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use sse_tests::eventually;
-use sse_tests::jwt::jwt;
+use sse_tests::jwt::{jwt_of_anything, jwt_with, now};
 use sse_tests::raw;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -84,7 +84,7 @@ impl Churn {
     async fn start(bench: &Bench) -> Result<Self> {
         let ours = Ours::start(&bench.world, json!({})).await?;
         let (mut stay, clients) = (Fleet::start()?, bench.count(1_000, 100));
-        stay.open(plan(&ours, (0..clients).map(|user| back(user, "")).collect(), 0)).await?;
+        stay.open(plan(&ours, (0..clients).map(|user| long(user, bench.churn)).collect(), 0)).await?;
         Ok(Self { ours, stay, clients, all: 0 })
     }
 
@@ -128,6 +128,12 @@ fn plan(ours: &Ours, requests: Vec<(u32, Vec<u8>)>, next_all: u32) -> Plan {
     Plan { address: ours.address(), requests, at_once: AT_ONCE, mint: false, next_all }
 }
 
+/// One who stays for so long: a stream ends with its credential.
+fn long(user: u32, lasts: Duration) -> (u32, Vec<u8>) {
+    let more = json!({"exp": now() + lasts.as_secs() + 3600});
+    (user, raw::request(&jwt_with("acme", &format!("user-{user}"), more), "").into_bytes())
+}
+
 fn back(user: u32, cursor: &str) -> (u32, Vec<u8>) {
-    (user, raw::request(&jwt("acme", &format!("user-{user}")), cursor).into_bytes())
+    (user, raw::request(&jwt_of_anything("acme", &format!("user-{user}")), cursor).into_bytes())
 }
