@@ -147,8 +147,8 @@ fn log() -> Vec<Pair> {
             "spec.replay.history.subject",
             "must not begin with spec.nats.subjectPrefix",
             [
-                json!({"replay": {"history": {"subject": "sse.history"}}}),
-                json!({"replay": {"history": {"subject": "sse-history.get"}}}),
+                json!({"nats": {"subjectPrefix": "sse"}, "replay": {"history": {"subject": "sse.history"}}}),
+                json!({"nats": {"subjectPrefix": "sse"}, "replay": {"history": {"subject": "sse-history.get"}}}),
             ],
         ),
     ]
