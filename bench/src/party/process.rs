@@ -6,11 +6,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
 use sse_tests::eventually;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-/// Killed when dropped.
+/// Killed when dropped, and its children with it.
 pub struct Process {
     child: Child,
     folder: TempDir,
@@ -35,6 +36,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{}", program.display()))?;
@@ -54,6 +56,16 @@ impl Process {
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
         let children = children.split_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>()?;
         Ok(std::iter::once(id).chain(children).collect())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Workers outlive a master that is killed.
+        let group = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 
