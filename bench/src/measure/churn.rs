@@ -14,17 +14,18 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Bench;
 use super::handshakes::token_request;
 use super::stage::small;
-use super::storm::cursor;
+use super::storm::{cursor, publish};
 use crate::event::ALL;
 use crate::figures::Figures;
 use crate::fleet::{AT_ONCE, Fleet, Plan};
 use crate::party::ours::Ours;
 use crate::party::{Name, Party as _};
-use crate::publisher::{Pace, Publisher};
 use crate::usage;
 
 /// Events for everybody before the wave comes back, and while it is here.
 const EVENTS: u32 = 5;
+/// Events that are not acknowledged, at most.
+const WINDOW: u64 = 64;
 /// Time from wave to wave, unless one takes longer.
 const EVERY: Duration = Duration::from_secs(2);
 /// They have everything by then, or never.
@@ -93,14 +94,15 @@ impl Churn {
         let (first, half) = (WAVES + before, self.clients / 2);
         let (begun, missed) = (self.stay.count(), cursor(&self.ours).await?);
         let from = self.all;
-        self.publish(u64::from(EVENTS), move |index| (ALL, from + small(index))).await?;
+        publish(&self.ours, WINDOW, u64::from(EVENTS), move |index| (ALL, from + small(index))).await?;
         let mut wave = Fleet::start()?;
         let fresh = (first..first + half).map(token_request).collect();
         wave.open(Plan { mint: true, ..plan(&self.ours, fresh, from + EVENTS) }).await?;
         let returned = (first + half..first + 2 * half).map(|user| back(user, &missed)).collect();
         wave.open(plan(&self.ours, returned, from)).await?;
-        self.publish(u64::from(2 * half), move |index| (first + small(index), 0)).await?;
-        self.publish(u64::from(EVENTS), move |index| (ALL, from + EVENTS + small(index))).await?;
+        publish(&self.ours, WINDOW, u64::from(2 * half), move |index| (first + small(index), 0)).await?;
+        publish(&self.ours, WINDOW, u64::from(EVENTS), move |index| (ALL, from + EVENTS + small(index)))
+            .await?;
         self.all += 2 * EVENTS;
         let due = half * EVENTS + 2 * half * (EVENTS + 1);
         wave.received(due.into(), PATIENCE).await?;
@@ -114,13 +116,6 @@ impl Churn {
         })
         .await?;
         Ok(2 * half)
-    }
-
-    async fn publish(&self, events: u64, event: impl Fn(u64) -> (u32, u32) + Send + 'static) -> Result<()> {
-        let (address, language) = self.ours.publisher()?;
-        let publish = move || Publisher::connect(address, language)?.publish(Pace::Window(64), events, event);
-        tokio::task::spawn_blocking(publish).await??;
-        Ok(())
     }
 }
 

@@ -24,6 +24,8 @@ use crate::usage;
 const EACH: u32 = 50;
 /// Handshakes at one time: a storm is not polite.
 const AT_ONCE: usize = 256;
+/// Events that are not acknowledged, at most.
+const WINDOW: u64 = 512;
 /// They have everything by then, or never.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -56,16 +58,16 @@ async fn one(bench: &Bench, kind: &Kind, figures: &mut Figures) -> Result<()> {
     let world = World::start(bench.world.gateway.clone()).await?;
     let mut ours = Ours::start(&world, json!({})).await?;
     let half = clients / 2;
-    publish(&ours, u64::from(clients) * 5, |index| (ELSEWHERE + small(index % 10_000), 0)).await?;
+    publish(&ours, WINDOW, u64::from(clients) * 5, |index| (ELSEWHERE + small(index % 10_000), 0)).await?;
     let first = cursor(&ours).await?;
-    publish(&ours, u64::from(half * EACH), own(0, half)).await?;
+    publish(&ours, WINDOW, u64::from(half * EACH), own(0, half)).await?;
     if kind.restarted {
         ours.gateway.kill().await?;
         ours.gateway.restart()?;
         ours.gateway.ready().await?;
     }
     let second = if kind.restarted { cursor(&ours).await? } else { first.clone() };
-    publish(&ours, u64::from(half * EACH), own(half, half)).await?;
+    publish(&ours, WINDOW, u64::from(half * EACH), own(half, half)).await?;
 
     let request = |user: u32| {
         let cursor = if user < half { &first } else { &second };
@@ -97,9 +99,15 @@ fn own(from: u32, clients: u32) -> impl Fn(u64) -> (u32, u32) + Send + Copy + 's
     move |index| (from + small(index % u64::from(clients)), small(index / u64::from(clients)))
 }
 
-async fn publish(ours: &Ours, events: u64, event: impl Fn(u64) -> (u32, u32) + Send + 'static) -> Result<()> {
+/// Publishes what `event` says, with at most so many that are not acknowledged.
+pub async fn publish(
+    ours: &Ours,
+    window: u64,
+    events: u64,
+    event: impl Fn(u64) -> (u32, u32) + Send + 'static,
+) -> Result<()> {
     let (address, language) = ours.publisher()?;
-    let publish = move || Publisher::connect(address, language)?.publish(Pace::Window(512), events, event);
+    let publish = move || Publisher::connect(address, language)?.publish(Pace::Window(window), events, event);
     tokio::task::spawn_blocking(publish).await??;
     Ok(())
 }

@@ -293,11 +293,8 @@ impl Hub {
         let after = state.index.after(Some(ConnectionId::random())).chain(state.index.after(None));
         let looked_at = state.index.len().min(count as usize * LOOKED_AT);
         let old = after.take(looked_at).filter(|member| member.membership.opened < opened_before);
-        let mut gone = 0;
-        for member in old {
-            gone += u32::from(gone < count && member.outbox.let_go());
-        }
-        gone
+        let gone = old.filter(|member| member.outbox.let_go()).take(count as usize).count();
+        u32::try_from(gone).unwrap_or(count)
     }
 
     /// Does what a back end asks for, to the connections that it names. Answers how many there are here.

@@ -155,9 +155,7 @@ impl Keeper {
     /// Begins the connection, as soon as it can be: a missing secret is waited for. NATS itself need not be
     /// there yet.
     pub async fn begin(config: Arc<Config>, status: Arc<Status>, metrics: Arc<Metrics>) -> (Self, Link) {
-        let nats = &config.spec.nats;
-        let credentials = nats.credentials_secret_ref.as_ref();
-        let credentials = credentials.map(|at| secret(&config, "nats.credentialsSecretRef", at));
+        let credentials = credentials(&config);
         let states = Arc::new(watch::channel(LinkState::default()).0);
         let present = Arc::new(AtomicU64::new(0));
         let mut told = None;
@@ -253,6 +251,19 @@ fn secret(config: &Config, field: &str, secret: &SecretKeyRef) -> SecretFile {
     SecretFile::new(&config.secrets_dir, field.into(), secret.clone())
 }
 
+/// What says to the server who the client is.
+#[must_use]
+pub fn credentials(config: &Config) -> Option<SecretFile> {
+    let at = config.spec.nats.credentials_secret_ref.as_ref()?;
+    Some(secret(config, "nats.credentialsSecretRef", at))
+}
+
+/// The servers of `nats.url`.
+#[must_use]
+pub fn servers(config: &Config) -> Vec<String> {
+    config.spec.nats.url.split(',').map(str::to_owned).collect()
+}
+
 /// Options with what the server wants to know of a client, and the client of the server.
 ///
 /// # Errors
@@ -289,7 +300,6 @@ async fn connect(
     present: &Arc<AtomicU64>,
     metrics: &Arc<Metrics>,
 ) -> Result<Client, ConnectError> {
-    let nats = &config.spec.nats;
     let options = ConnectOptions::new()
         .name(format!("sse-gateway {}", config.name))
         .retry_on_initial_connect()
@@ -303,10 +313,10 @@ async fn connect(
             step.min(MAX_RECONNECT_DELAY).mul_f64(0.5 + rand::random::<f64>() / 2.0)
         });
     let options = login(config, credentials, options)?;
-    let servers: Vec<String> = nats.url.split(',').map(str::to_owned).collect();
     let this = present.fetch_add(1, Ordering::Relaxed) + 1;
     states.send_modify(|state| state.connected = false);
-    let teller = Arc::new(Teller::new(nats, states.clone(), metrics.clone(), present.clone(), this));
+    let teller =
+        Arc::new(Teller::new(&config.spec.nats, states.clone(), metrics.clone(), present.clone(), this));
     let events = teller.clone();
     let options = options
         .event_callback(move |event| {
@@ -318,5 +328,5 @@ async fn connect(
             teller.note_attempts(&servers);
             std::future::ready(None)
         });
-    Ok(options.connect(servers).await?)
+    Ok(options.connect(servers(config)).await?)
 }

@@ -22,7 +22,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::config::{self, Config, ConfigError, GatewayName};
 use crate::nats::link::{self, ConnectError};
-use crate::secret::SecretFile;
 use crate::subject::Token;
 use cluster::{Cluster, ClusterError};
 use viewer::{Viewer, ViewerError};
@@ -175,15 +174,11 @@ impl Trip {
 
     /// A connection with what the gateway itself has.
     async fn nats(&self) -> Result<jetstream::Context> {
-        let nats = &self.config.spec.nats;
-        let credentials = nats
-            .credentials_secret_ref
-            .clone()
-            .map(|at| SecretFile::new(&self.config.secrets_dir, "nats.credentialsSecretRef".into(), at));
+        let credentials = link::credentials(&self.config);
         let options = ConnectOptions::new().name(format!("round-trip {}", self.config.name));
         let options = link::login(&self.config, credentials.as_ref(), options)?;
-        let servers: Vec<String> = nats.url.split(',').map(str::to_owned).collect();
-        Ok(jetstream::new(options.connect(servers).await.map_err(ConnectError::from)?))
+        let client = options.connect(link::servers(&self.config)).await.map_err(ConnectError::from)?;
+        Ok(jetstream::new(client))
     }
 
     /// Publishes an event that was never there before; answers its data.

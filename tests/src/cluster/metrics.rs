@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::monitor::{LABELS, monitored};
+use super::monitor::{LABELS, Server, monitored};
 use super::{Namespace, apply, kubectl};
 use crate::eventually;
 use crate::prometheus::Prometheus;
@@ -94,7 +94,6 @@ fn service(namespace: &str, name: &str, (label, value): (&str, &str), port: u16)
 }
 
 fn pod(namespace: &str) -> Result<Value> {
-    let tag = std::env::var("SSE_TAG").context("SSE_TAG must name the images' tag")?;
     let arguments = [
         "--prometheus-url=http://prometheus:8080/",
         "--config=/config/rules.yaml",
@@ -102,29 +101,9 @@ fn pod(namespace: &str) -> Result<Value> {
         "--secure-port=6443",
         "--cert-dir=/tmp/certificate",
     ];
-    Ok(json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"namespace": namespace, "name": NAME, "labels": {"app": NAME}},
-        "spec": {
-            "serviceAccountName": NAME,
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [{
-                "name": NAME, "image": format!("localhost/{NAME}:{tag}"), "imagePullPolicy": "IfNotPresent",
-                "args": arguments,
-                "securityContext": {
-                    "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
-                },
-                "readinessProbe": {"httpGet": {"path": "/readyz", "port": 6443, "scheme": "HTTPS"}, "periodSeconds": 1},
-                "volumeMounts": [
-                    {"name": "config", "mountPath": "/config"}, {"name": "scratch", "mountPath": "/tmp"},
-                ],
-            }],
-            "volumes": [{"name": "config", "configMap": {"name": NAME}}, {"name": "scratch", "emptyDir": {}}],
-        },
-    }))
+    let probe = json!({"path": "/readyz", "port": 6443, "scheme": "HTTPS"});
+    Server { name: NAME, label: ("app", NAME), arguments: &arguments, probe, scratch: ("scratch", "/tmp") }
+        .pod(namespace)
 }
 
 /// To find the pods that a metric is of.

@@ -50,37 +50,57 @@ fn rights(of: &str, within: &str) -> [Value; 2] {
     [role, binding]
 }
 
+/// A server that tests have in the cluster: a pod with an account and a configuration of its own name.
+pub(super) struct Server<'a> {
+    pub name: &'a str,
+    pub label: (&'a str, &'a str),
+    pub arguments: &'a [&'a str],
+    /// What tells that it is ready.
+    pub probe: Value,
+    /// A volume that it may write to, and where.
+    pub scratch: (&'a str, &'a str),
+}
+
+impl Server<'_> {
+    pub fn pod(&self, namespace: &str) -> Result<Value> {
+        let Self { name, label: (label, value), arguments, ref probe, scratch: (scratch, path) } = *self;
+        let tag = std::env::var("SSE_TAG").context("SSE_TAG must name the images' tag")?;
+        Ok(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": namespace, "name": name, "labels": {label: value}},
+            "spec": {
+                "serviceAccountName": name,
+                "terminationGracePeriodSeconds": 1,
+                "securityContext": {
+                    "runAsNonRoot": true, "runAsUser": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [{
+                    "name": name, "image": format!("localhost/{name}:{tag}"), "imagePullPolicy": "IfNotPresent",
+                    "args": arguments,
+                    "securityContext": {
+                        "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
+                    },
+                    "readinessProbe": {"httpGet": probe, "periodSeconds": 1},
+                    "volumeMounts": [
+                        {"name": "config", "mountPath": "/config"}, {"name": scratch, "mountPath": path},
+                    ],
+                }],
+                "volumes": [{"name": "config", "configMap": {"name": name}}, {"name": scratch, "emptyDir": {}}],
+            },
+        }))
+    }
+}
+
 fn pod(namespace: &str) -> Result<Value> {
-    let tag = std::env::var("SSE_TAG").context("SSE_TAG must name the images' tag")?;
     let arguments = [
         "--config.file=/config/prometheus.json",
         "--storage.tsdb.path=/data",
         "--web.listen-address=:8080",
         "--enable-feature=exemplar-storage",
     ];
-    Ok(json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"namespace": namespace, "name": NAME, "labels": {LABELS.0: LABELS.1}},
-        "spec": {
-            "serviceAccountName": NAME,
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [{
-                "name": NAME, "image": format!("localhost/prometheus:{tag}"), "imagePullPolicy": "IfNotPresent",
-                "args": arguments,
-                "securityContext": {
-                    "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
-                },
-                "readinessProbe": {"httpGet": {"path": "/-/ready", "port": 8080}, "periodSeconds": 1},
-                "volumeMounts": [
-                    {"name": "config", "mountPath": "/config"}, {"name": "data", "mountPath": "/data"},
-                ],
-            }],
-            "volumes": [{"name": "config", "configMap": {"name": NAME}}, {"name": "data", "emptyDir": {}}],
-        },
-    }))
+    let probe = json!({"path": "/-/ready", "port": 8080});
+    Server { name: NAME, label: LABELS, arguments: &arguments, probe, scratch: ("data", "/data") }
+        .pod(namespace)
 }
 
 /// Starts it, with the chart's alerts, while `body` runs, and takes its rights away after that.
