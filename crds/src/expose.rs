@@ -152,6 +152,10 @@ impl Default for NetworkPolicy {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Console {
-    /// Whether it is served.
+    /// Whether it is served. Whoever has a credential of the gateway sees there how many streams each pod has. The pods
+    /// tell each other on `<subjectPrefix>-pods.<namespace>.<name>`, where the gateway's NATS user may publish and subscribe.
     pub enabled: bool,
+    /// Where a trace is shown, with `{traceId}` in the place of its id. Empty: the console shows the id alone.
+    #[schemars(length(max = 2048), regex(pattern = r"^(https?://[^\s@]*\{traceId\}[^\s@]*)?$"))]
+    pub trace_url: String,
 }

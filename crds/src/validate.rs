@@ -242,6 +242,13 @@ impl SseGatewaySpec {
             "expose.httpRoute.parentRefs",
             "must be set when expose.httpRoute.enabled is true",
         );
+        let url = &self.console.trace_url;
+        f.require(
+            url.is_empty()
+                || url.chars().count() <= 2048 && web(url).is_some_and(|rest| rest.contains("{traceId}")),
+            "console.traceUrl",
+            "must be https://… or http://… with {traceId} in it, without '@', of at most 2048 characters",
+        );
     }
 
     fn check_telemetry(&self, f: &mut Findings) {

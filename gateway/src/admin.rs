@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::jwt::Verifier;
-use crate::config::{Config, not_served};
+use crate::config::Config;
 use crate::connection::Context;
 use crate::connection::limits::Limits;
 use crate::http::listener::Socket;
@@ -83,10 +83,6 @@ impl Admin {
     /// What keeps the gateway from serving, as far as it knows.
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.context.status.problems();
-        let unserved = not_served(&self.config.spec).into_iter();
-        problems.extend(
-            unserved.map(|error| Problem { reason: "NotServed".into(), message: format!("spec.{error}") }),
-        );
         problems.extend(self.certificate.as_ref().and_then(|certificate| certificate.problem()));
         problems
     }

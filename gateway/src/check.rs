@@ -43,7 +43,7 @@ fn report(mut value: Value) -> Report {
             Ok((spec, unknown)) => {
                 let there_is_none = |field| FieldError { field, message: "there is no such field".into() };
                 report.wrong.extend(unknown.into_iter().map(there_is_none));
-                let usable = config::unusable(&spec).into_iter().chain(config::not_served(&spec));
+                let usable = config::unusable(&spec).into_iter();
                 // What was put there was not the file's.
                 let theirs = |error: &FieldError| {
                     !replaced

@@ -203,21 +203,6 @@ fn wrong(path: serde_path_to_error::Path, message: &str) -> Wrong {
     Wrong { missing: missing.map(str::to_owned), path, error: FieldError { field, message } }
 }
 
-/// Settings that the resource knows and this version does not serve yet. Each keeps the gateway
-/// unready: silently doing less than was declared would be worse.
-#[must_use]
-pub fn not_served(spec: &SseGatewaySpec) -> Vec<FieldError> {
-    let mut found = Vec::new();
-    let mut add = |on: bool, field: &str, instead: &str| {
-        if on {
-            let message = format!("is not served by this version: {instead}");
-            found.push(FieldError { field: field.into(), message });
-        }
-    };
-    add(spec.console.enabled, "console.enabled", "leave it false");
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,7 +223,6 @@ auth:
         assert_eq!(spec.limits.connection_buffer_size, 100);
         assert!(unknown.is_empty());
         assert!(spec.validate().is_empty());
-        assert!(not_served(&spec).is_empty());
     }
 
     #[test]
@@ -264,11 +248,5 @@ auth:
         assert!(config(&"é".repeat(21)).is_ok());
         let error = config(&"é".repeat(22)).expect_err("132 bytes").to_string();
         assert!(error.starts_with("auth.defaultTenant: "), "{error}");
-    }
-
-    #[test]
-    fn what_is_not_served_is_said() {
-        let (spec, _) = parse(&format!("{GOOD}\nconsole: {{enabled: true}}")).expect("a good file");
-        assert_eq!(not_served(&spec)[0].field, "console.enabled");
     }
 }

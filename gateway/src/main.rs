@@ -15,6 +15,7 @@ use sse_gateway::config::{Config, GatewayName};
 use sse_gateway::connection;
 use sse_gateway::connection::limits::Limits;
 use sse_gateway::event::Rules;
+use sse_gateway::http::console::Console;
 use sse_gateway::http::events::Posts;
 use sse_gateway::http::listener::Door;
 use sse_gateway::http::lobby::{Lobby, Patience};
@@ -29,6 +30,7 @@ use sse_gateway::nats::history::History;
 use sse_gateway::nats::log::Log;
 use sse_gateway::nats::publish::Publisher;
 use sse_gateway::nats::status::Status;
+use sse_gateway::rebalance::Streams;
 use sse_gateway::room::Room;
 use sse_gateway::round_trip;
 use sse_gateway::subject::Token;
@@ -36,6 +38,7 @@ use sse_gateway::telemetry::Telemetry;
 use sse_gateway::telemetry::metrics::Present;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -177,32 +180,31 @@ fn run(args: &Serve) -> Result<()> {
     let config = Config::load(&args.config, &args.secrets_dir, args.name.clone(), args.generation)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let telemetry = Telemetry::start(&config, &pod());
+        let pod = pod();
+        let telemetry = Telemetry::start(&config, &pod);
         logs::start(&config.spec.logging, telemetry.tracer());
         for field in &config.unknown {
             warn!(%field, "The configuration has a field that this version does not know.");
         }
-        let served = serve(args, Arc::new(config), telemetry.clone()).await;
+        let served = serve(args, Arc::new(config), telemetry.clone(), &pod).await;
         telemetry.stop().await;
         served
     })
 }
 
-async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> Result<()> {
+async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>, pod: &str) -> Result<()> {
     let room = Room::make(config.spec.limits.max_connections_per_pod);
     let public = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
     let private = TcpListener::bind(args.admin_listen)
         .await
         .with_context(|| format!("--admin-listen {}", args.admin_listen))?;
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stop = CancellationToken::new();
-    let connections = TaskTracker::new();
-    let streams = TaskTracker::new();
+    let (stop, unready) = (CancellationToken::new(), CancellationToken::new());
+    let (connections, streams) = (TaskTracker::new(), TaskTracker::new());
 
     let metrics = telemetry.metrics.clone();
     let context = context(&config, telemetry);
     let limits = Limits::new(config.spec.limits.max_connections_per_user, room.streams);
-    let unready = CancellationToken::new();
     let dead = DeadLetters::new(config.spec.nats.subject_prefix.clone(), metrics.refused());
     let verifier = Arc::new(Verifier::new(&config.spec.auth, &config.secrets_dir));
     let keys = tokio::spawn({
@@ -224,11 +226,13 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         move || admin.upgrade().map_or_else(Present::default, |admin| admin.present(limit))
     });
     let publisher = Arc::new(Publisher::default());
+    let (heard, streams_of_pods) = watch::channel(Streams::new());
     let gateway = Arc::new(Gateway {
         verifier,
         limits: limits.clone(),
         topics: Topics::new(&config.spec),
         posts: Posts::new(publisher.clone(), context.hub.rules().max_payload),
+        console: Console { pod: pod.into(), heard: streams_of_pods },
         context: context.clone(),
         streams: streams.clone(),
         config: config.clone(),
@@ -244,8 +248,9 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>) -> 
         publisher,
         metrics,
         status: status.clone(),
-        pod: pod(),
+        pod: pod.into(),
         taking: admin.taking(),
+        heard,
     };
     let mut nats = nats::start(parts, stop.clone()).context("the thread of NATS")?;
     // Not there: what clients read of the past does not hold up what is live.

@@ -13,7 +13,7 @@
 //! - Not for ever: in ten minutes at most a quarter more than the most streams that it had in them. That is enough wherever
 //!   clients come back to any pod, and an end where something leads them back to the same one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,9 @@ pub struct LetGo {
     pub pods: usize,
 }
 
+/// How many streams each pod has, by its name.
+pub type Streams = BTreeMap<String, u32>;
+
 /// What a pod knows of all pods of its gateway.
 pub struct Fleet {
     own: String,
@@ -109,6 +112,12 @@ impl Fleet {
         if is_known != word.streams.is_some() {
             self.changed = now;
         }
+    }
+
+    /// The streams of each pod that was heard lately.
+    pub fn streams(&mut self, now: Instant) -> Streams {
+        self.forget(now);
+        self.pods.iter().map(|(pod, (streams, _))| (pod.clone(), *streams)).collect()
     }
 
     /// What to do with so many streams, asked each second.

@@ -1,6 +1,7 @@
 //! The public port: routes, and what all handlers share.
 
 mod answer;
+pub mod console;
 pub mod cors;
 pub mod credential;
 pub mod events;
@@ -31,6 +32,7 @@ use crate::config::Config;
 use crate::connection;
 use crate::connection::limits::Limits;
 use crate::token::Tokens;
+use console::Console;
 use events::Posts;
 use problem::Problem;
 use topics::Topics;
@@ -42,6 +44,7 @@ pub struct Gateway {
     pub limits: Arc<Limits>,
     pub topics: Topics,
     pub posts: Posts,
+    pub console: Console,
     pub context: Arc<connection::Context>,
     /// Owns the open streams.
     pub streams: TaskTracker,
@@ -80,6 +83,9 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     if gateway.config.spec.publish.enabled {
         let events = post(events::post).fallback(async || not_allowed("POST"));
         router = router.route(&format!("{base}/events"), events);
+    }
+    if gateway.config.spec.console.enabled {
+        router = router.route("/", get(console::get).fallback(async || not_allowed("GET")));
     }
     router = router
         .route(&format!("{base}/token"), post(token::mint).fallback(async || not_allowed("POST")))

@@ -24,11 +24,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{io, thread};
 
 use tokio::runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::rebalance::Streams;
 use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
 use crate::token::shared::Shared;
@@ -62,6 +63,8 @@ pub struct Parts {
     pub pod: String,
     /// Open streams, while the pod is ready for more.
     pub taking: Taking,
+    /// Where the streams of all pods are told.
+    pub heard: watch::Sender<Streams>,
 }
 
 /// Begins [`run`] on a thread of its own; what is returned tells when it has ended. An event goes there all
@@ -88,22 +91,22 @@ pub fn start(parts: Parts, cancel: CancellationToken) -> io::Result<oneshot::Rec
 /// missing secret is waited for: the pod says which one, and heals when it appears.
 async fn run(parts: Parts, cancel: CancellationToken) {
     let run = async {
-        let Parts { config, hub, log, history, dead, publisher, metrics, status, pod, taking } =
+        let Parts { config, hub, log, history, dead, publisher, metrics, status, pod, taking, heard } =
             parts.clone();
         let (keeper, link) = Keeper::begin(config.clone(), status.clone(), metrics).await;
         log.attach(link.clone());
         publisher.attach(link.clone());
         history.iter().for_each(|history| history.attach(link.clone()));
         let prefix = &config.spec.nats.subject_prefix;
-        let pods =
-            Pods { subject: pods::subject(prefix, &config.name), own: pod, hub: &hub, taking: &*taking };
-        let rebalance = async {
-            if config.spec.scaling.rebalance {
+        let (subject, rebalance) = (pods::subject(prefix, &config.name), config.spec.scaling.rebalance);
+        let pods = Pods { subject, own: pod, hub: &hub, taking: &*taking, heard: &heard, rebalance };
+        let pods = async {
+            if rebalance || config.spec.console.enabled {
                 pods.run(&link).await;
             }
         };
         let others = async {
-            tokio::join!(keeper.run(), control::run(&link, prefix, &hub), dead.run(&link), rebalance);
+            tokio::join!(keeper.run(), control::run(&link, prefix, &hub), dead.run(&link), pods);
         };
         if config.spec.replay.enabled {
             tokio::join!(Feed::new(link.clone(), &parts).run(), others);

@@ -1,4 +1,5 @@
-//! The pods of a gateway tell each other how many streams they have, and a hot one lets some go ([`rebalance`]).
+//! The pods of a gateway tell each other how many streams they have: the console shows it, and a hot pod lets some go
+//! ([`rebalance`]), where the spec has them do so.
 //!
 //! Over core NATS, on a subject of the gateway's own, `<prefix>-pods.<namespace>.<name>`: nothing is stored, and a pod
 //! that is not heard is not counted. A pod without NATS says nothing, hears nothing and lets nobody go.
@@ -7,13 +8,14 @@ use std::time::Duration;
 
 use async_nats::Message;
 use futures::StreamExt;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::{Link, now};
 use crate::config::GatewayName;
 use crate::hub::Hub;
-use crate::rebalance::{Fleet, LetGo, Verdict, Word};
+use crate::rebalance::{Fleet, LetGo, Streams, Verdict, Word};
 
 /// How often the pod looks whether it is hot.
 const LOOK: Duration = Duration::from_secs(1);
@@ -38,6 +40,10 @@ pub struct Pods<'a> {
     pub hub: &'a Hub,
     /// Its streams, while it wants more.
     pub taking: &'a (dyn Fn() -> Option<u32> + Send + Sync),
+    /// Where those of all pods are told, each second.
+    pub heard: &'a watch::Sender<Streams>,
+    /// Whether streams are let go of.
+    pub rebalance: bool,
 }
 
 impl Pods<'_> {
@@ -77,12 +83,15 @@ impl Pods<'_> {
                     }
                     was_taking = streams.is_some();
                 }
-                _ = looks.tick() => match (self.taking)() {
-                    Some(streams) => self.look(fleet, streams, &mut last),
-                    // The others are told at once.
-                    None if was_taking => next_word = Instant::now(),
-                    None => {}
-                },
+                _ = looks.tick() => {
+                    self.heard.send_replace(fleet.streams(Instant::now()));
+                    match (self.taking)() {
+                        Some(streams) if self.rebalance => self.look(fleet, streams, &mut last),
+                        // The others are told at once.
+                        None if was_taking => next_word = Instant::now(),
+                        _ => {}
+                    }
+                }
             }
         }
     }

@@ -25,6 +25,12 @@ impl Grant {
         levels().all(level).then(|| Self(text.into()))
     }
 
+    /// As a claim writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether it lets an event out to this subject below the tenant.
     #[must_use]
     pub fn covers(&self, subject: &str) -> bool {
