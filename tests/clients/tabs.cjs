@@ -1,15 +1,10 @@
 // Debian's Chromium with tabs that run our client's built bundle, by playwright-core: real tabs of one window, of which
 // one is shown. Does what comes on stdin, a line of JSON each, and prints what the tabs tell. Usage: node tabs.cjs PORT DIST
-const { spawn } = require("node:child_process");
 const fs = require("node:fs");
 const http = require("node:http");
 const path = require("node:path");
 const readline = require("node:readline");
-const { chromium } = require("playwright-core");
-
-/** For a machine that is busy, in milliseconds. */
-const PATIENCE = 90_000;
-const TRIES = 3;
+const browser = require("./browser.cjs");
 
 const [port, dist] = process.argv.slice(2);
 const origin = `http://127.0.0.1:${port}`;
@@ -30,34 +25,6 @@ const server = http.createServer((request, response) => {
   const map = `<script type="importmap">${JSON.stringify({ imports })}</script>`;
   response.end(`<!DOCTYPE html><title>${name}</title>${map}<script type="module">${scripts.get(name)}</script>`);
 });
-
-async function browser() {
-  const flags = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-    "--disable-component-update", "--no-first-run", "--no-proxy-server", "--remote-debugging-port=0",
-    // A hidden tab is as slow as Chromium makes its timers, and not slower for the machine's other work.
-    "--disable-renderer-backgrounding", "--no-startup-window", `--user-data-dir=${process.env.HOME}/profile`];
-  if (process.getuid() === 0) flags.push("--no-sandbox");
-  // It ends with this process, however that ends.
-  const child = spawn("setpriv", ["--pdeathsig", "KILL", "chromium", ...flags], { stdio: ["ignore", "ignore", "pipe"] });
-  child.on("exit", process.exit);
-  const address = await new Promise((resolve) => {
-    readline.createInterface({ input: child.stderr }).on("line", (line) => {
-      process.stderr.write(`${line}\n`);
-      const address = /ws:\/\/\S+/.exec(line)?.[0];
-      if (address) resolve(address);
-    });
-  });
-  // Its defaults would have every tab be shown at once. A browser that only begins may never answer its first question.
-  const connect = (left) =>
-    chromium.connectOverCDP(address, { noDefaults: true, timeout: PATIENCE / TRIES }).catch((error) => {
-      if (!left) throw error;
-      return connect(left - 1);
-    });
-  const connected = await connect(TRIES - 1);
-  const [context] = connected.contexts();
-  context.setDefaultTimeout(PATIENCE);
-  return context;
-}
 
 async function lifecycle(page, state) {
   const session = await page.context().newCDPSession(page);

@@ -6,6 +6,7 @@ mod auth;
 mod behind;
 mod browser;
 mod clients;
+mod console;
 mod control;
 mod cookie;
 mod cors;

@@ -10,6 +10,7 @@ pub mod client;
 pub mod clients;
 pub mod cluster;
 pub mod collector;
+pub mod console;
 pub mod dashboards;
 pub mod follower;
 pub mod frames;
