@@ -3,10 +3,10 @@
 
 base64url() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
 
-sign() { # KEY TENANT USER SECONDS: a JWT of the issuer "demo"
+sign() { # KEY TENANT USER SECONDS [MORE]: a JWT of the issuer "demo", with more claims
   local unsigned
   unsigned=$(printf '{"alg":"HS256","typ":"JWT"}' | base64url).$(
-    printf '{"iss":"demo","sub":"%s","tenant":"%s","exp":%d}' "$3" "$2" $(($(date +%s) + $4)) | base64url)
+    printf '{"iss":"demo","sub":"%s","tenant":"%s","exp":%d%s}' "$3" "$2" $(($(date +%s) + $4)) "${5:-}" | base64url)
   echo "$unsigned.$(printf %s "$unsigned" | openssl dgst -sha256 -mac HMAC -macopt "key:$1" -binary | base64url)"
 }
 

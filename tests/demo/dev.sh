@@ -35,6 +35,8 @@ printf %s "$key" >"$work/secrets/jwt-key/key"
 cat >"$work/gateway.yaml" <<EOF
 nats: {url: "nats://127.0.0.1:$nats"}
 auth: {issuers: [{issuer: demo, algorithms: [HS256], keySecretRef: {name: jwt-key, key: key}}]}
+console: {enabled: true}
+publish: {enabled: true}
 drain: {windowSeconds: 0}
 logging: {format: text}
 EOF
@@ -49,7 +51,7 @@ serve() { # PORT ADMIN-PORT LOG
     { cat "$work/nats.log" "$3" >&2; exit 1; }
 }
 serve "$public" "$admin" "$work/gateway.log"
-jwt=$(sign "$key" acme alice 86400)
+jwt=$(sign "$key" acme alice 86400 ',"topics":[">"],"publish":[">"]')
 sse=http://127.0.0.1:$public/api/v1/sse
 
 if [[ $mode == --demo ]]; then
@@ -78,7 +80,13 @@ fi
 
 cat <<EOF
 
-One gateway serves on $sse, with a nats-server on nats://127.0.0.1:$nats. Ctrl-C ends both. Lines to copy:
+One gateway serves on $sse, with a nats-server on nats://127.0.0.1:$nats. Ctrl-C ends both.
+
+Its console is at http://127.0.0.1:$public/ and takes this JWT of alice of tenant acme, which is good for a day:
+
+$jwt
+
+Lines to copy:
 
   # a token for alice of tenant acme: single use, 30 seconds (the JWT is good for a day)
   TOKEN=\$(curl -s -X POST -H 'Authorization: Bearer $jwt' $sse/token | cut -d '"' -f 4)
