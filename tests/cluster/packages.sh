@@ -29,6 +29,7 @@ if [[ ${1:-} == tests ]]; then
   need npm command -v npm
   need python3-venv python3 -c 'import ensurepip'
   need chromium command -v chromium
+  need default-jdk-headless command -v javac
   need slowhttptest command -v slowhttptest
 fi
 
