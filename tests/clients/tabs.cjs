@@ -32,15 +32,29 @@ async function lifecycle(page, state) {
   await session.detach();
 }
 
+async function add(tab, context) {
+  const page = await context.newPage();
+  tabs.set(tab, page);
+  page.on("pageerror", (error) => print({ tab, told: { error: String(error) } }));
+  return page;
+}
+
 const deeds = {
   cookie: ({ name, value }, context) => context.addCookies([{ name, value, domain: "127.0.0.1", path: "/" }]),
   async open({ tab, script, clock }, context) {
     scripts.set(String(tab), script);
-    const page = await context.newPage();
-    tabs.set(tab, page);
-    page.on("pageerror", (error) => print({ tab, told: { error: String(error) } }));
+    const page = await add(tab, context);
     if (clock) await page.clock.install();
     await page.goto(`${origin}/${tab}`);
+  },
+  // A page of somebody else's server.
+  visit: async ({ tab, url }, context) => (await add(tab, context)).goto(url),
+  reload: ({ tab }) => tabs.get(tab).reload(),
+  // Waits until it is there for all to see.
+  see: ({ tab, text }) => tabs.get(tab).getByText(text).first().waitFor(),
+  say: async ({ tab, label, text }) => {
+    await tabs.get(tab).getByLabel(label).fill(text);
+    await tabs.get(tab).keyboard.press("Enter");
   },
   show: ({ tab }) => tabs.get(tab).bringToFront(),
   freeze: ({ tab }) => lifecycle(tabs.get(tab), "frozen"),

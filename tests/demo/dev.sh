@@ -12,6 +12,7 @@ mode=${1:-}
 nats=${DEV_NATS_PORT:-4222}
 public=${DEV_PORT:-8080}
 admin=${DEV_ADMIN_PORT:-9090}
+pages=${DEV_PAGES_PORT:-8000}
 
 "$repository/tests/cluster/toolbox/build.sh" nats-server nats-pub >/dev/null
 say "building the gateway"
@@ -37,6 +38,7 @@ nats: {url: "nats://127.0.0.1:$nats"}
 auth: {issuers: [{issuer: demo, algorithms: [HS256], keySecretRef: {name: jwt-key, key: key}}]}
 console: {enabled: true}
 publish: {enabled: true}
+cors: {allowedOrigins: ["http://127.0.0.1:$pages", "http://localhost:$pages"]}
 drain: {windowSeconds: 0}
 logging: {format: text}
 EOF
@@ -78,6 +80,15 @@ EOF
   exit 0
 fi
 
+about="  # npm is missing, so the pages of examples/ are not served"
+if command -v npm >/dev/null; then
+  "$demo/client.sh" >&2
+  JWT_KEY=$key python3 "$repository/examples/serve.py" "$pages" "$sse" &
+  jobs+=($!)
+  about="  # what streams are for, each with a page and what publishes to it: examples/README.md
+  http://127.0.0.1:$pages"
+fi
+
 cat <<EOF
 
 One gateway serves on $sse, with a nats-server on nats://127.0.0.1:$nats. Ctrl-C ends both.
@@ -96,6 +107,8 @@ Lines to copy:
 
   # an event for her, from another terminal; with the nats CLI: nats pub sse.acme.user.alice '{"n":1}'
   $bin/nats-pub -s nats://127.0.0.1:$nats sse.acme.user.alice '{"n":1}'
+
+$about
 
 EOF
 tail -n +1 -F "$work/gateway.log" &
