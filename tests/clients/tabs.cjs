@@ -51,7 +51,10 @@ const deeds = {
   visit: async ({ tab, url }, context) => (await add(tab, context)).goto(url),
   reload: ({ tab }) => tabs.get(tab).reload(),
   // Waits until it is there for all to see.
-  see: ({ tab, text }) => tabs.get(tab).getByText(text).first().waitFor(),
+  see: ({ tab, text, selector }) => {
+    const page = tabs.get(tab);
+    return (selector ? page.locator(selector) : page.getByText(text, { exact: true })).first().waitFor();
+  },
   say: async ({ tab, label, text }) => {
     await tabs.get(tab).getByLabel(label).fill(text);
     await tabs.get(tab).keyboard.press("Enter");

@@ -15,9 +15,12 @@ admin=${DEV_ADMIN_PORT:-9090}
 pages=${DEV_PAGES_PORT:-8000}
 
 "$repository/tests/cluster/toolbox/build.sh" nats-server nats-pub >/dev/null
-say "building the gateway"
-(cd "$repository" && cargo build --locked -q -p sse-gateway)
-gateway=${CARGO_TARGET_DIR:-$repository/target}/$(rustc -vV | sed -n 's/^host: //p')/debug/sse-gateway
+gateway=${DEV_GATEWAY:-}
+if [[ ! $gateway ]]; then
+  say "building the gateway"
+  (cd "$repository" && cargo build --locked -q -p sse-gateway)
+  gateway=${CARGO_TARGET_DIR:-$repository/target}/$(rustc -vV | sed -n 's/^host: //p')/debug/sse-gateway
+fi
 
 work=$(mktemp -d)
 jobs=()

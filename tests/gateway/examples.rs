@@ -1,4 +1,7 @@
-//! The examples of publishing reach a stream as they say: one world for each, since they name the same event.
+//! The examples of publishing reach a stream as they say: one world for each, since they name the same event. And what
+//! the use cases publish is seen on their pages.
+
+mod pages;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;

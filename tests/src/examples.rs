@@ -1,15 +1,17 @@
-//! The examples of publishing, each run as its reader would, from its very file; with what `tests/examples/install.sh`,
-//! `tests/publisher/install.sh` and the build of the workspace have installed.
+//! The examples, each run as its reader would, from its very file: the publishers, with what `tests/examples/install.sh`,
+//! `tests/publisher/install.sh` and the build of the workspace have installed, and the use cases by `make dev`.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::process::{built, cache};
+use crate::eventually;
+use crate::process::{built, cache, free_port};
 
 /// For what compiles first, on a machine that is busy.
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -59,4 +61,58 @@ pub async fn run(mut command: Command) -> Result<String> {
     let (printed, said) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{} {printed} {said}", output.status);
     Ok(printed)
+}
+
+/// What `make dev` serves, with the pages of the use cases. Ended when dropped, with all that it started.
+pub struct Dev {
+    process: Child,
+    /// The address of the pages.
+    pub pages: String,
+    dir: TempDir,
+}
+
+impl Dev {
+    /// Starts it, and waits for its pages.
+    ///
+    /// # Errors
+    ///
+    /// When they are not served in time.
+    pub async fn start() -> Result<Self> {
+        let (dir, port) = (TempDir::new()?, free_port()?);
+        let said = std::fs::File::create(dir.path().join("said"))?;
+        let mut command = std::process::Command::new(folder("../tests/demo/dev.sh"));
+        for name in ["DEV_NATS_PORT", "DEV_PORT", "DEV_ADMIN_PORT"] {
+            command.env(name, free_port()?.to_string());
+        }
+        command.env("DEV_PAGES_PORT", port.to_string()).env("DEV_GATEWAY", built("sse-gateway")?);
+        command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+        let dev = Self { process: command.spawn()?, pages: format!("http://127.0.0.1:{port}"), dir };
+        let served = eventually("the pages", DEADLINE, || async {
+            Ok(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map(drop)?)
+        });
+        served.await.with_context(|| dev.said())?;
+        Ok(dev)
+    }
+
+    /// The publisher of a use case.
+    #[must_use]
+    pub fn publisher(&self, case: &str) -> Command {
+        let mut command = Command::new(folder(case).join("publish.sh"));
+        command.env("PAGES", &self.pages);
+        command
+    }
+
+    /// Everything that it has said.
+    #[must_use]
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("said")).unwrap_or_default()
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // As Ctrl-C would: it ends what it started.
+        let _ = std::process::Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+    }
 }
