@@ -13,7 +13,7 @@ demo: ## A real cluster, NATS, the chart, a gateway of two pods, one event seen 
 demo-down: ## End the demo's cluster and remove its state
 	@tests/cluster/down.sh demo --purge
 
-dev: ## A nats-server and one gateway on loopback, no cluster
+dev: ## A nats-server, one gateway and the pages of examples/ on loopback, no cluster
 	@tests/demo/dev.sh
 
 test: ## Every test: lints, units, the gateway with a real NATS, everything on a real cluster

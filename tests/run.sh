@@ -17,6 +17,8 @@ say "the gateway as a process, with a real NATS"
 "$here/toolbox/build.sh" nats-server nats-pub otelcol prometheus sse-watch h2spec >/dev/null
 "$tests/publisher/install.sh" >/dev/null
 "$tests/clients/install.sh" >/dev/null
+"$tests/contracts/install.sh" >/dev/null
+"$tests/examples/install.sh"
 "$tests/clients/js.sh"
 # Most of their time they wait.
 cargo test --quiet --locked -p sse-tests --lib --test gateway -- --test-threads 4
@@ -57,6 +59,7 @@ export SSE_TAG KUBECONFIG
 cargo test --quiet --locked -p sse-tests --test e2e -- --test-threads 6
 cargo test --quiet --locked -p sse-tests --test lifecycle
 unreached=("examples of Argo CD and Flux by their own schemas" "the dashboards in a Grafana server" "Grafana's dashboard linter itself")
+unreached+=("the example of publishing by the nats CLI" "the example of publishing in .NET")
 if ! kind_here; then unreached+=("the demo and the tests on kind"); fi
 for what in "${unreached[@]}"; do
   say "not run on this machine: $what"
