@@ -1,4 +1,4 @@
-//! Publishes to every tab of a user: raw, with headers, as a `CloudEvent`. Usage: cargo run nats://127.0.0.1:4222
+//! Publishes to every tab of a user: raw, with headers, as a `CloudEvent`. Usage: `cargo run nats://127.0.0.1:4222`
 use async_nats::jetstream::{message::PublishMessage, new};
 
 #[tokio::main]
