@@ -45,7 +45,7 @@ class Pages(SimpleHTTPRequestHandler):
         url = urlsplit(self.path)
         if url.path != "/session":
             return super().do_GET()
-        body = json.dumps(session(parse_qs(url.query)["user"][0])).encode()
+        body = json.dumps(session(parse_qs(url.query).get("user", ["alice"])[0])).encode()
         self.send_response(200)
         for name, value in ("Content-Type", "application/json"), ("Cache-Control", "no-store"):
             self.send_header(name, value)

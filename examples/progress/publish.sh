@@ -6,6 +6,7 @@ set -euo pipefail
 
 job=$RANDOM$RANDOM
 tell() { # PERCENTAGE STATUS [OPTION OF CURL...]
+  # shellcheck disable=SC2016
   local data='{"percentage":$p,"status":$s,"isComplete":($p==100),"downloadUrl":"/progress/report.txt"}'
   post "topic.job.$job" progress "$(jq -nc --argjson p "$1" --arg s "$2" "$data")" "${@:3}"
 }
@@ -15,4 +16,4 @@ for percentage in 20 40 60 80; do
   sleep "${PACE:-1}"
   tell "$percentage" writing >/dev/null
 done
-tell 100 done -H 'Sse-Complete: true' >/dev/null
+tell 100 'done' -H 'Sse-Complete: true' >/dev/null

@@ -83,8 +83,8 @@ EOF
   exit 0
 fi
 
-about="  # npm is missing, so the pages of examples/ are not served"
-if command -v npm >/dev/null; then
+about="  # npm or python3 is missing, so the pages of examples/ are not served"
+if { command -v npm && command -v python3; } >/dev/null; then
   "$demo/client.sh" >&2
   JWT_KEY=$key python3 "$repository/examples/serve.py" "$pages" "$sse" &
   jobs+=($!)
@@ -94,7 +94,7 @@ fi
 
 cat <<EOF
 
-One gateway serves on $sse, with a nats-server on nats://127.0.0.1:$nats. Ctrl-C ends both.
+One gateway serves on $sse, with a nats-server on nats://127.0.0.1:$nats. Ctrl-C ends everything.
 
 Its console is at http://127.0.0.1:$public/ and takes this JWT of alice of tenant acme, which is good for a day:
 
