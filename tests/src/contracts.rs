@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -31,7 +31,7 @@ pub async fn schemathesis(gateway: SocketAddr, jwt: &str, examples: u32) -> Resu
     command.args(["--header", &format!("Authorization: Bearer {jwt}"), "--checks", "all", "--seed", "1"]);
     command.args(["--max-examples", &examples.to_string(), "--continue-on-failure", "--no-color"]);
     command.env("SCHEMATHESIS_HOOKS", file("tests/contracts/hooks.py")).current_dir(dir.path());
-    run(command).await.context("tests/contracts/install.sh installs it")
+    run(command).await
 }
 
 /// Each example of docs/asyncapi.yaml, as the parser has it, which accepts the document: with the operation, its address,
@@ -44,6 +44,6 @@ pub async fn asyncapi() -> Result<Vec<Value>> {
     let mut command = Command::new("node");
     command.arg(file("tests/contracts/asyncapi.cjs")).arg(file("docs/asyncapi.yaml"));
     command.env("NODE_PATH", cache().join("contracts/node_modules"));
-    let printed = run(command).await.context("tests/contracts/install.sh installs it")?;
+    let printed = run(command).await?;
     printed.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }

@@ -57,7 +57,8 @@ pub async fn run(mut command: Command) -> Result<String> {
     command.env("no_proxy", "127.0.0.1").env("NO_PROXY", "127.0.0.1");
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = timeout(DEADLINE, output).await.context("it does not end")?;
-    let output = output.context("it does not start: run tests/examples/install.sh")?;
+    let output = output
+        .context("it is not installed: run the install.sh of tests/examples, contracts and publisher")?;
     let (printed, said) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{} {printed} {said}", output.status);
     Ok(printed)
