@@ -33,6 +33,7 @@ mod outage;
 mod ownership;
 mod permissions;
 mod progress;
+mod proxies;
 mod publish;
 mod rebalance;
 mod replay;

@@ -18,6 +18,7 @@ pub mod follower;
 pub mod frames;
 pub mod h2;
 pub mod history;
+pub mod in_front;
 pub mod issuer;
 pub mod jwt;
 pub mod kubectl_sse;

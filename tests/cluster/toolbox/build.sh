@@ -41,6 +41,7 @@ prometheus-adapter      | prometheus-adapter | sigs.k8s.io/prometheus-adapter/cm
 sse-watch               | sse-watch    | .                                             |
 h2spec                  | h2spec       | github.com/summerwind/h2spec/cmd/h2spec       |
 helm-unittest           | helm-unittest | github.com/helm-unittest/helm-unittest/cmd/helm-unittest |
+caddy                   | caddy        | github.com/caddyserver/caddy/v2/cmd/caddy     |
 kubeconform             | kubeconform  | github.com/yannh/kubeconform/cmd/kubeconform  |
 "
 
