@@ -33,8 +33,8 @@ fuzz: ## What strangers send, found by coverage: TARGET=all SECONDS=60 for each
 build: ## The binaries, for development
 	cargo build --locked --workspace --bins
 
-crds: ## Make the CRD from the types, after a change in crds/src
-	UPDATE=1 cargo test --quiet -p sse-crds --test crd
+crds: ## Make the CRD and its reference from the types, after a change in crds/src
+	UPDATE=1 cargo test --quiet -p sse-crds --test crd --test reference
 	cp crds/ssegateways.yaml charts/sse-gateway/files/ssegateways.yaml
 
 chart: ## Make the chart's table of values and its snapshots, after a change in charts
