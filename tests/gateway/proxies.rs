@@ -66,7 +66,7 @@ impl Site {
 
 /// The same with each product, all at once. Whatever fails is told of all of them.
 async fn with_each<T>(what: impl AsyncFn(Product) -> Result<T>) -> Result<Vec<T>> {
-    let all = join_all(Product::ALL.map(&what)).await;
+    let all = join_all(Product::ALL.map(|product| what(product))).await;
     let (done, failed): (Vec<_>, Vec<_>) =
         Product::ALL.into_iter().zip(all).partition(|(_, done)| done.is_ok());
     let failed =
