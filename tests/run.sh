@@ -19,6 +19,7 @@ say "the gateway as a process, with a real NATS"
 "$tests/clients/install.sh" >/dev/null
 "$tests/contracts/install.sh" >/dev/null
 "$tests/examples/install.sh"
+"$tests/proxies/install.sh" >/dev/null
 "$tests/clients/js.sh"
 # Most of their time they wait.
 cargo test --quiet --locked -p sse-tests --lib --test gateway -- --test-threads 4
@@ -50,7 +51,6 @@ say "dashboards, with Grafana's own types"
 "$tests/telemetry/dashboards.sh"
 
 say "operator, chart and gateway on a real cluster"
-"$tests/nginx/install.sh" >/dev/null
 prepared=$(FRESH=1 "$here/prepare.sh" test)
 # shellcheck disable=SC2030
 trap '"$here/down.sh" test --purge' EXIT

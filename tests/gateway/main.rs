@@ -6,6 +6,7 @@ mod auth;
 mod behind;
 mod browser;
 mod clients;
+mod commands;
 mod console;
 mod contracts;
 mod control;
