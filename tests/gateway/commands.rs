@@ -14,14 +14,17 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+pub const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// How the documentation calls a gateway.
 const HOSTS: [&str; 2] = ["https://live.example.com", "http://localhost:8080"];
 
 /// All pages below a folder.
-fn pages(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+pub fn pages(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
+        if path.ends_with("node_modules") {
+            continue;
+        }
         if path.is_dir() {
             pages(&path, found)?;
         } else if path.extension().is_some_and(|extension| extension == "md") {

@@ -25,6 +25,7 @@ mod isolation;
 mod jwks;
 mod leaf;
 mod limits;
+mod links;
 mod live;
 mod log;
 mod memory;
