@@ -11,7 +11,7 @@ const HEAD: &str = "# Reference: every field of an SseGateway
 Made from the CRD by `make crds`, and by nobody's hand. `kubectl explain ssegateway.spec --recursive` says the same of the version that a
 cluster has. Metrics, spans and log lines are in [telemetry.md](telemetry.md), what NATS carries is in [publishing.md](publishing.md).
 ";
-/// A longer pattern explains nothing.
+/// A longer pattern explains nothing, and one with a backtick can not be shown.
 const LONGEST_PATTERN: usize = 40;
 
 fn text<'a>(schema: &'a Value, key: &str) -> &'a str {
@@ -60,7 +60,9 @@ fn kind(schema: &Value) -> String {
         (None, None) => None,
     };
     let unit = |bound: Option<String>, unit: &str| bound.map(|bound| format!("{bound}{unit}"));
-    let pattern = schema["pattern"].as_str().filter(|pattern| pattern.len() <= LONGEST_PATTERN);
+    let pattern = schema["pattern"]
+        .as_str()
+        .filter(|pattern| pattern.len() <= LONGEST_PATTERN && !pattern.contains('`'));
     let all = [
         bound("minimum", "maximum"),
         unit(bound("minLength", "maxLength"), " characters"),

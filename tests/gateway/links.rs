@@ -18,7 +18,7 @@ fn prose(page: &str) -> String {
 /// Where its links lead to.
 fn links(page: &str) -> Vec<String> {
     // What is code within a line is none either.
-    let prose: String = prose(page).split('`').step_by(2).collect();
+    let prose: String = prose(page).lines().flat_map(|line| line.split('`').step_by(2)).collect();
     let targets = prose.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
     targets.map(|(target, _)| target.to_owned()).filter(|target| !target.contains("://")).collect()
 }
