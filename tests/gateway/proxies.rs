@@ -171,7 +171,7 @@ async fn a_drain_passes_each_proxy_cleanly_and_no_log_has_a_token() -> Result<()
         first.to_end(PATIENCE).await?;
         ensure!(first.ended_cleanly == Some(true), "cut off after {:?}", String::from_utf8_lossy(&first.raw));
         ensure!(String::from_utf8_lossy(&first.raw).contains("\nretry: "), "no retry");
-        let (clean, text) = h2::to_end(second).await;
+        let (clean, text) = timeout(PATIENCE, h2::to_end(second)).await.context("HTTP/2: it goes on")?;
         ensure!(clean && text.contains("retry: "), "clean: {clean}, {text:?}");
         ensure!(site.gateway.exit_code(PATIENCE).await? == 0);
         // A gateway that is away is what proxies tell most about.
@@ -184,6 +184,26 @@ async fn a_drain_passes_each_proxy_cleanly_and_no_log_has_a_token() -> Result<()
         })
         .await?;
         secrets::search([("log", site.proxy.log().as_bytes())])
+    })
+    .await
+    .map(drop)
+}
+
+#[tokio::test]
+async fn a_pod_that_dies_is_a_cut_and_no_end() -> Result<()> {
+    with_each(async |product| {
+        let mut site = Site::open(product).await?;
+        let client = site.client()?;
+        let mut first = client.open("").await?;
+        let mut http2 = site.http2().await?;
+        let second = http2.open(&client.jwt).await?;
+        site.gateway.kill().await?;
+        first.to_end(PATIENCE).await?;
+        ensure!(first.ended_cleanly == Some(false), "HTTP/1.1: it looks like an end");
+        let (clean, _) = timeout(PATIENCE, h2::to_end(second)).await.context("HTTP/2: it goes on")?;
+        // HAProxy 2.6 ends streams of HTTP/2 as if they were whole; clients come back from either.
+        ensure!(!clean || matches!(product, Product::HaProxy), "HTTP/2: it looks like an end");
+        Ok(())
     })
     .await
     .map(drop)
