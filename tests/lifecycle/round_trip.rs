@@ -68,12 +68,32 @@ async fn nothing_works_on() -> Result<()> {
 async fn the_notes_hold_commands_that_work() -> Result<()> {
     alone_in_namespace("notes", async |_: &Namespace| {
         let notes = run("helm", &["get", "notes", RELEASE, "--namespace", SYSTEM]).await?;
-        let worked = followed(&notes).await;
+        let worked = match followed(&notes).await {
+            // It is gone before the logs of the test are kept.
+            Err(error) => Err(error.context(live().await)),
+            worked => worked,
+        };
         kubectl(&["-n", SYSTEM, "delete", "ssegateway/live", "secret/live-jwt", "--ignore-not-found"])
             .await?;
         worked
     })
     .await
+}
+
+/// What there is to know of the gateway that the notes declare.
+async fn live() -> String {
+    let asked = [
+        "get ssegateway/live -o yaml",
+        "get pods,events -o wide",
+        "logs -l app.kubernetes.io/instance=live --prefix --tail=40",
+        "logs -l app.kubernetes.io/name=sse-gateway --prefix --tail=40",
+    ];
+    let mut told = String::new();
+    for arguments in asked {
+        let arguments: Vec<&str> = ["-n", SYSTEM].into_iter().chain(arguments.split(' ')).collect();
+        told += &kubectl(&arguments).await.unwrap_or_else(|error| format!("{error:#}"));
+    }
+    told
 }
 
 /// Does what the notes say, with other ports, which may be taken here, and with NATS' own `nats-pub`, since its `nats`
@@ -97,6 +117,7 @@ async fn followed(notes: &str) -> Result<()> {
     let script = format!(
         r#"OUT=$(mktemp)
         trap 'kill $(jobs -p); rm -f "$OUT"' EXIT
+        trap 'echo "too late at: $BASH_COMMAND" >&2; exit 1' TERM
         sees() {{ until grep -qF -- "$1" "$OUT"; do sleep 0.2; done; }}
         nats() {{ [[ "$1 $3 $4 $5" == "--server pub -H Sse-Event:greeting" ]] && nats-pub -s "$2" "$6" "$7"; }}
         {commands}
@@ -105,9 +126,9 @@ async fn followed(notes: &str) -> Result<()> {
     let tools = toolbox("nats-pub").parent().context("a folder")?.display().to_string();
     let path = format!("{tools}:{}", std::env::var("PATH")?);
     let mut bash = Command::new("timeout");
-    // It ends what the script began, too.
-    bash.args(["120", "bash", "-euo", "pipefail", "-c", &script]).env("PATH", path).env("no_proxy", "*");
-    let output = tokio::time::timeout(Duration::from_secs(150), bash.output()).await??;
+    // It ends what the script began, too. The notes themselves wait for three minutes.
+    bash.args(["240", "bash", "-euo", "pipefail", "-c", &script]).env("PATH", path).env("no_proxy", "*");
+    let output = tokio::time::timeout(Duration::from_secs(260), bash.output()).await??;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}: {said}", output.status);
     Ok(())
