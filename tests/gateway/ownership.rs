@@ -1,7 +1,10 @@
 //! Who may change the stream: its owner, and never back to what an older generation wanted.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
+use sse_tests::eventually;
 use sse_tests::nats::Nats;
 use sse_tests::process::Gateway;
 
@@ -38,5 +41,24 @@ async fn a_pod_of_an_older_generation_leaves_the_stream_as_the_newer_one_wants_i
     old.restart()?;
     old.ready().await?;
     ensure!(age().await? == (1000, Some("3".into())), "{:?}", age().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_log_that_nats_has_no_room_for_names_the_field_and_what_to_do() -> Result<()> {
+    let small =
+        "accounts { A { jetstream: {max_file: 64M}, users: [{user: a, password: a}] } }\nno_auth_user: a";
+    let nats = Nats::start_with(small).await?;
+    let gateway = Gateway::start_unready(&nats, "tests/gateway", json!({}))?;
+    eventually("no room", Duration::from_secs(10), || async {
+        let problem = gateway.status().await?["problems"][0].clone();
+        let message = problem["message"].as_str().unwrap_or_default();
+        ensure!(problem["reason"] == "StreamError", "{problem}");
+        ensure!(message.starts_with("nats.stream.maxBytes: "), "{problem}");
+        ensure!(message.contains("max_file_store"), "{problem}");
+        Ok(())
+    })
+    .await?;
+    let _fits = Gateway::start(&nats, json!({"nats": {"stream": {"maxBytes": 16 << 20}}})).await?;
     Ok(())
 }

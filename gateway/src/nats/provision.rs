@@ -9,10 +9,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{CreateStreamError, GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind,
+};
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::stream::{Config as StreamConfig, Info, Republish, StorageType};
-use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::jetstream::{self, Context, ErrorCode};
 use sha2::{Digest, Sha256};
 use sse_crds::nats::{NatsStream, Storage};
 use tracing::info;
@@ -42,12 +44,34 @@ pub enum ProvisionError {
     Unsuitable { stream: String, prefix: String },
     #[error("nats.stream: the stream {0} lost its messages; its owner has not renewed it yet")]
     Fallen(String),
+    #[error(
+        "nats.stream.maxBytes: NATS has no room for a stream of this size: lower it, or let the server (max_file_store, \
+         max_memory_store) or the account hold more. {0}"
+    )]
+    NoRoom(jetstream::Error),
     #[error("nats.stream: {0}")]
-    Create(#[from] CreateStreamError),
+    Create(CreateStreamError),
     #[error("nats: {0}")]
     Get(#[from] GetStreamError),
     #[error("nats: the token bucket can not be used: {0}")]
     Bucket(String),
+}
+
+impl From<CreateStreamError> for ProvisionError {
+    fn from(error: CreateStreamError) -> Self {
+        const NO_ROOM: [ErrorCode; 4] = [
+            ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+            ErrorCode::MEMORY_RESOURCES_EXCEEDED,
+            ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+            ErrorCode::INSUFFICIENT_RESOURCES,
+        ];
+        match error.kind() {
+            CreateStreamErrorKind::JetStream(error) if NO_ROOM.contains(&error.error_code()) => {
+                Self::NoRoom(error)
+            }
+            _ => Self::Create(error),
+        }
+    }
 }
 
 impl ProvisionError {
@@ -61,7 +85,7 @@ impl ProvisionError {
             Self::Owned { .. } => "StreamOwned",
             Self::NoStream(_) | Self::Fallen(_) => "StreamMissing",
             Self::Unsuitable { .. } => "StreamUnsuitable",
-            Self::Create(_) | Self::Get(_) | Self::Bucket(_) => "StreamError",
+            Self::NoRoom(_) | Self::Create(_) | Self::Get(_) | Self::Bucket(_) => "StreamError",
         }
     }
 }
@@ -277,7 +301,7 @@ pub async fn bucket(jetstream: &Context, config: &Config) -> Result<Store, Provi
         deny_delete: true,
         allow_direct: false,
         duplicate_window: max_age.min(Duration::from_mins(2)),
-        discard: async_nats::jetstream::stream::DiscardPolicy::New,
+        discard: jetstream::stream::DiscardPolicy::New,
         ..StreamConfig::default()
     };
     let failed = |error: &dyn std::fmt::Display| ProvisionError::Bucket(error.to_string());

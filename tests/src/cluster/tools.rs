@@ -58,7 +58,8 @@ pub fn values() -> Result<[String; 4]> {
         [("image", "sse-operator"), ("gatewayImage", "sse-gateway"), ("nats.image", "nats")]
             .map(|(value, image)| format!("{value}.repository=localhost/{image},{value}.tag={tag}"))
             .into();
-    let nats = "nats.enabled=true,nats.auth.insecure=true";
+    // Each test leaves a log there, which reserves its bytes.
+    let nats = "nats.enabled=true,nats.auth.insecure=true,nats.jetstream.maxFileStore=64Gi";
     Ok(["--set-string".into(), images.join(","), "--set".into(), nats.into()])
 }
 
