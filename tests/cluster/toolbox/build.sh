@@ -43,6 +43,7 @@ h2spec                  | h2spec       | github.com/summerwind/h2spec/cmd/h2spec
 helm-unittest           | helm-unittest | github.com/helm-unittest/helm-unittest/cmd/helm-unittest |
 caddy                   | caddy        | github.com/caddyserver/caddy/v2/cmd/caddy     |
 kubeconform             | kubeconform  | github.com/yannh/kubeconform/cmd/kubeconform  |
+actionlint              | actionlint   | github.com/rhysd/actionlint/cmd/actionlint    |
 "
 
 build() { # TOOL DIRECTORY PACKAGE LINKER-FLAGS
