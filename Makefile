@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-.PHONY: help demo demo-down dev test check bench fuzz build crds chart dashboards dashboards-png clean
+.PHONY: help demo demo-down dev test check bench fuzz build crds chart dashboards dashboards-png sbom release-dry clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ dashboards: ## Make the chart's dashboards from their code, after a change in te
 
 dashboards-png: ## Draw them for the documentation, from a load of seven minutes on the test cluster
 	@tests/telemetry/pictures.sh
+
+sbom: ## A bill of materials of each binary, in target/sbom
+	@release/sbom.sh target/sbom
+
+release-dry: ## What a release would publish, but for images and binaries, in target/release-dry
+	@release/dry-run.sh target/release-dry
 
 clean: ## Remove what was built here; the shared cache is in ~/.cache/sse-gateway
 	cargo clean

@@ -29,7 +29,7 @@ compile() { # BINARY DIRECTORY
   if [[ $foreign ]]; then
     export "CC_$name=$compiler" "AR_$name=${compiler%gcc}ar" "CARGO_TARGET_${name^^}_LINKER=$compiler"
   fi
-  cargo build --release --locked --target "$target" --bin "$1"
+  cargo build --release --locked --target "$target" --package "$1" --bin "$1"
   install -D -t "$2" "${CARGO_TARGET_DIR:-target}/$target/release/$1"
   if readelf -lW "$2/$1" | grep -q INTERP; then die "$1 is linked dynamically and can not run in an image from scratch"; fi
 }

@@ -17,6 +17,7 @@ clients/js/package-lock.json  | ^ +"version": "       | 9
 kubectl-sse/krew.yaml         | ^  version: v         |
 kubectl-sse/krew.yaml         | /v                    |
 docs/install.md               | REGISTRY/sse-[a-z]+:  |
+docs/security.md              | OWNER/sse-gateway:    |
 docs/gitops.md                | targetRevision:\sv    |
 docs/gitops.md                | tag:\sv               |
 tests/demo/demo.sh            | DEMO_TAG:-            |

@@ -43,6 +43,9 @@ say "the chart, with Helm 4 and 3, and by the schemas of Kubernetes 1.33 and lat
 "$tests/chart/chart.sh"
 cargo test --quiet --locked -p sse-tests --test chart
 
+say "what a release is made by"
+"$tests/release/release.sh"
+
 say "alerts, with Prometheus' own tool"
 "$here/toolbox/build.sh" promtool >/dev/null
 "$tests/telemetry/alerts.sh"
@@ -59,6 +62,7 @@ export SSE_TAG KUBECONFIG
 cargo test --quiet --locked -p sse-tests --test e2e -- --test-threads 6
 cargo test --quiet --locked -p sse-tests --test lifecycle
 unreached=("examples of Argo CD and Flux by their own schemas" "the dashboards in a Grafana server" "Grafana's dashboard linter itself")
+unreached+=("the images by docker build, and a release by its workflow")
 unreached+=("the example of publishing by the nats CLI" "the example of publishing in .NET")
 if ! kind_here; then unreached+=("the demo and the tests on kind"); fi
 for what in "${unreached[@]}"; do

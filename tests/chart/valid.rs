@@ -139,3 +139,33 @@ fn what_is_rendered_and_shown_is_valid_from_the_oldest_version_to_the_present() 
         valid(schemas.path(), gateway, "").expect_err("no nats");
     }
 }
+
+/// What Chart.yaml tells Artifact Hub under this name.
+fn told(name: &str) -> Value {
+    let chart =
+        std::fs::read_to_string(repository().join("charts/sse-gateway/Chart.yaml")).expect("Chart.yaml");
+    let chart: Value = serde_saphyr::from_str(&chart).expect("YAML");
+    let text = chart["annotations"][format!("artifacthub.io/{name}")].as_str().expect("the annotation");
+    serde_saphyr::from_str(text).expect("YAML in YAML")
+}
+
+#[test]
+fn what_the_chart_tells_artifact_hub_of_the_resource_is_so() {
+    let schemas = tempfile::tempdir().expect("a directory");
+    let file = repository().join("crds/ssegateways.yaml");
+    of_custom_resources(&file, schemas.path());
+    let examples = told("crdsExamples");
+    let examples = examples.as_array().expect("examples");
+    assert!(!examples.is_empty());
+    for example in examples {
+        assert_eq!(valid(schemas.path(), &example.to_string(), ""), Ok(1), "{example}");
+        let broken = example.to_string().replace("\"url\"", "\"urls\"");
+        valid(schemas.path(), &broken, "").expect_err("no url");
+    }
+    let definition = std::fs::read_to_string(file).expect("the definition");
+    let definition: Value = serde_saphyr::from_str(&definition).expect("YAML");
+    let [resource] = told("crds").as_array().expect("a list").clone().try_into().expect("one resource");
+    assert_eq!(resource["name"], definition["metadata"]["name"]);
+    assert_eq!(resource["kind"], definition["spec"]["names"]["kind"]);
+    assert_eq!(resource["version"], definition["spec"]["versions"][0]["name"]);
+}
