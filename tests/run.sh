@@ -62,7 +62,7 @@ export SSE_TAG KUBECONFIG
 cargo test --quiet --locked -p sse-tests --test e2e -- --test-threads 6
 cargo test --quiet --locked -p sse-tests --test lifecycle
 unreached=("examples of Argo CD and Flux by their own schemas" "the dashboards in a Grafana server" "Grafana's dashboard linter itself")
-unreached+=("the images by docker build, and a release by its workflow")
+unreached+=("the images for both processors by buildx, and a release by its workflow")
 unreached+=("the example of publishing by the nats CLI" "the example of publishing in .NET")
 if ! kind_here; then unreached+=("the demo and the tests on kind"); fi
 for what in "${unreached[@]}"; do

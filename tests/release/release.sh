@@ -35,12 +35,14 @@ refused 'already' "$copy/release/version.sh" set 9.8.7
 [[ $("$copy/release/notes.sh" 9.8.7) == $'### Fixed\n\n- A thing.'* ]] || die "the notes are others"
 refused 'nothing of Unreleased' "$copy/release/notes.sh" Unreleased
 refused 'nothing of 9.8' "$copy/release/notes.sh" 9.8
-while read -r file; do
+mapfile -t named < <(cd "$copy" && grep -rlF 9.8.7 charts clients/js/package*.json docs kubectl-sse/krew.yaml tests/demo)
+[[ ${#named[@]} == 8 ]] || die "the version is named in ${named[*]}"
+for file in "${named[@]}"; do
   cp "$copy/$file" "$work/kept"
   sed -i '0,/9\.8\.7/s//9.8.6/' "$copy/$file"
   refused "$file says '9.8.6" "$copy/release/version.sh"
   cp "$work/kept" "$copy/$file"
-done < <(grep -rlF 9.8.7 "$copy" --include={Chart.yaml,package.json,package-lock.json,krew.yaml,install.md,security.md,gitops.md,demo.sh} | sed "s#^$copy/##")
+done
 
 # --- What is published.
 out=$work/published
