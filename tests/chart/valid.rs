@@ -164,7 +164,8 @@ fn what_the_chart_tells_artifact_hub_of_the_resource_is_so() {
     }
     let definition = std::fs::read_to_string(file).expect("the definition");
     let definition: Value = serde_saphyr::from_str(&definition).expect("YAML");
-    let [resource] = told("crds").as_array().expect("a list").clone().try_into().expect("one resource");
+    let [resource]: [Value; 1] =
+        told("crds").as_array().expect("a list").clone().try_into().expect("one resource");
     assert_eq!(resource["name"], definition["metadata"]["name"]);
     assert_eq!(resource["kind"], definition["spec"]["names"]["kind"]);
     assert_eq!(resource["version"], definition["spec"]["versions"][0]["name"]);
