@@ -126,6 +126,7 @@ impl Serve {
 }
 
 fn main() -> ExitCode {
+    keep_to_small_pages();
     end_with_any_panic_but_the_clients();
     let cli = Cli::parse();
     let result = match (cli.command, cli.serve) {
@@ -143,6 +144,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What the allocator gave back, in pieces of 64 KiB, the kernel would put back: it makes a huge page of any 2 MiB of
+/// which a part is in use, and the allocator does not know. Streams that come and go made the process grow for hours.
+fn keep_to_small_pages() {
+    // An error says that this kernel has none.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// A panic is a bug, and what it leaves behind is not to be trusted: the process ends. But the NATS client

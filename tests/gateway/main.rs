@@ -33,6 +33,7 @@ mod messages;
 mod metrics;
 mod outage;
 mod ownership;
+mod pages;
 mod permissions;
 mod progress;
 mod proxies;
