@@ -57,12 +57,14 @@ impl Message {
     }
 
     /// A message to which the server added its headers: its place, and its subject where that is not known
-    /// otherwise. `None` when they are not there: then it is a word of the server's own.
+    /// otherwise. `None` when they are not there: then it is a word of the server's own. The payload is copied: it
+    /// lies in what was read from the connection at once, all of which would be kept with it.
     #[must_use]
-    pub fn annotated(subject: Option<Subject>, headers: &HeaderMap, payload: Bytes) -> Option<Self> {
+    pub fn annotated(subject: Option<Subject>, headers: &HeaderMap, payload: &[u8]) -> Option<Self> {
         let headers = Headers::of(headers);
         let sequence = headers.sequence?.parse().ok()?;
         let subject = subject.or_else(|| headers.subject.map(Into::into))?;
+        let payload = Bytes::copy_from_slice(payload);
         Some(Self::read(sequence, subject, &headers, payload, Source::Annotated))
     }
 

@@ -374,7 +374,7 @@ impl Feed {
         let prefix = &self.config.spec.nats.subject_prefix;
         let rest = message.subject.strip_prefix(prefix.as_str())?.strip_prefix("-live.")?;
         let subject = format!("{prefix}.{rest}").into();
-        Message::annotated(Some(subject), &headers, message.payload)
+        Message::annotated(Some(subject), &headers, &message.payload)
     }
 
     /// A sequence that came before, out of the blue: does the log count from the beginning again?

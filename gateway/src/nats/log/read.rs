@@ -358,7 +358,7 @@ fn ended(answer: &async_nats::Message) -> Result<bool, LogError> {
 
 /// A message of a direct get. A status that has the server's headers is a publisher's, and means nothing.
 fn annotated(answer: &async_nats::Message) -> Option<Message> {
-    Message::annotated(None, answer.headers.as_ref()?, answer.payload.clone())
+    Message::annotated(None, answer.headers.as_ref()?, &answer.payload)
 }
 
 #[cfg(test)]
