@@ -74,10 +74,23 @@ start() { # NAME COMMAND...: unless it runs with just these arguments and files
   fi
   free_ports "$this"
   if [[ -f log/$this.log ]]; then mv "log/$this.log" "log/$this.previous.log"; fi
-  setsid "$@" >"log/$this.log" 2>&1 </dev/null 9>&- &
+  (
+    only_standard_files
+    exec setsid "$@"
+  ) >"log/$this.log" 2>&1 </dev/null &
   pid=$!
   record "$this" "$pid"
   echo "$stamp" >"run/$this.stamp"
+}
+
+# A daemon that keeps a pipe of the caller's has who reads it wait until the daemon ends; and the lock is this script's.
+only_standard_files() {
+  local file
+  for file in "/proc/$BASHPID/fd"/*; do
+    file=${file##*/}
+    # 255 is where bash reads the script; no program gets it.
+    if ((file > 2 && file != 255)); then eval "exec $file>&-"; fi
+  done
 }
 
 free_ports() { # NAME
