@@ -18,15 +18,21 @@ async fn each_refused_event_is_a_dead_letter_with_its_reason_and_its_sequence() 
     let publisher = nats.publisher().await?;
     let mut letters = publisher.client.subscribe("sse-dead.>").await?;
     publisher.client.flush().await?;
-    let long = "x".repeat(65);
-    let cases: [Case<'_>; 9] = [
+    let (long, cloud) = ("x".repeat(65), [("Content-Type", "application/cloudevents+json")]);
+    let cases: [Case<'_>; 10] = [
         ("sse.acme.user.alice", &[], &long, "limits.maxPayloadBytes"),
         ("sse.acme.user.al%69ce", &[], "", "canonical"),
         ("sse.acme.topic.News", &[], "", "lower case"),
         ("sse.acme.users", &[], "", "Sse-Users"),
         ("sse.acme.user.alice", &[("Sse-Retry", "soon")], "", "Sse-Retry"),
         ("sse.acme.user.alice", &[("Nats-Sequence", "1")], "", "only the server may set"),
-        ("sse.acme.user.alice", &[("Content-Type", "application/cloudevents+json")], "{}", "CloudEvent"),
+        ("sse.acme.user.alice", &cloud, "{}", "CloudEvent has no specversion"),
+        (
+            "sse.acme.user.alice",
+            &cloud,
+            r#"{"specversion":"1.0","source":"/s","type":"t"}"#,
+            "CloudEvent has no id",
+        ),
         ("sse.acme.nowhere", &[], "payload", "names no target"),
         ("sse._platform.all", &[], "", "platformBroadcast.enabled"),
     ];

@@ -42,13 +42,18 @@ pub fn event_type(value: &str) -> Box<str> {
     token::decode(value).map_or_else(|| value.into(), Into::into)
 }
 
-/// The parts of an envelope that matter here; any other attribute is the publisher's own affair.
+/// The parts of an envelope that matter here: what every event must have, its data, and what that is. Any other
+/// attribute is the publisher's own affair.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
-    specversion: Cow<'a, str>,
+    specversion: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    source: Option<&'a RawValue>,
     #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
+    kind: Option<&'a RawValue>,
     #[serde(borrow)]
     datacontenttype: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -61,16 +66,16 @@ struct Envelope<'a> {
 ///
 /// # Errors
 ///
-/// When it is no event of version 1.0, or its data is no text.
+/// When it is no event of version 1.0, with what every such event has, or its data is no text.
 pub fn structured(payload: &str) -> Result<(Option<Cow<'_, str>>, Cow<'_, str>), Refusal> {
     let envelope: Envelope<'_> =
         serde_json::from_str(payload).map_err(|_| Refusal::CloudEvent("is not the JSON of one event"))?;
-    if envelope.specversion != "1.0" {
+    if required(envelope.specversion, "has no specversion")? != "1.0" {
         return Err(Refusal::CloudEvent("is not of version 1.0"));
     }
-    if envelope.kind.is_empty() {
-        return Err(Refusal::CloudEvent("has no usable type"));
-    }
+    required(envelope.id, "has no id")?;
+    required(envelope.source, "has no source")?;
+    let kind = required(envelope.kind, "has no type")?;
     let data = match (envelope.data, envelope.data_base64) {
         (Some(_), Some(_)) => return Err(Refusal::CloudEvent("has both data and data_base64")),
         (Some(data), None) if is_json(envelope.datacontenttype.as_deref()) => Cow::Borrowed(data.get()),
@@ -87,7 +92,17 @@ pub fn structured(payload: &str) -> Result<(Option<Cow<'_, str>>, Cow<'_, str>),
         }
         (None, None) => Cow::Borrowed(""),
     };
-    Ok((Some(envelope.kind), data))
+    Ok((Some(kind), data))
+}
+
+/// An attribute that every event has: text, and not empty.
+fn required<'a>(value: Option<&'a RawValue>, missing: &'static str) -> Result<Cow<'a, str>, Refusal> {
+    let text = value.and_then(|value| match serde_json::from_str::<&str>(value.get()) {
+        Ok(text) => Some(Cow::Borrowed(text)),
+        // With escapes.
+        Err(_) => serde_json::from_str(value.get()).ok().map(Cow::Owned),
+    });
+    text.filter(|text| !text.is_empty()).ok_or(Refusal::CloudEvent(missing))
 }
 
 /// Whether data of this type is a JSON value: so says the absent type, too.
@@ -99,6 +114,8 @@ fn is_json(media_type: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn read(payload: &str) -> Result<(String, String), Refusal> {
@@ -122,12 +139,32 @@ mod tests {
         let refused = |payload: &str| matches!(read(payload), Err(Refusal::CloudEvent(_)));
         assert!(refused("no json"));
         assert!(refused("[]"));
-        assert!(refused(r#"{"specversion":"0.3","type":"t"}"#));
-        assert!(refused(r#"{"specversion":"1.0"}"#));
-        assert!(refused(r#"{"specversion":"1.0","type":""}"#));
-        assert!(refused(r#"{"specversion":"1.0","type":"t","data":1,"data_base64":"aGk="}"#));
-        assert!(refused(r#"{"specversion":"1.0","type":"t","data_base64":"%"}"#));
-        let binary = r#"{"specversion":"1.0","type":"t","data_base64":"/w=="}"#;
-        assert_eq!(read(binary), Err(Refusal::NotUtf8));
+        let event =
+            |rest: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"t",{rest}}}"#);
+        assert!(refused(&event(r#""data":1,"data_base64":"aGk=""#)));
+        assert!(refused(&event(r#""data_base64":"%""#)));
+        assert_eq!(read(&event(r#""data_base64":"/w==""#)), Err(Refusal::NotUtf8));
+    }
+
+    #[test]
+    fn what_every_event_must_have_is_named_where_it_is_missing() {
+        let full = json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "a\nb"});
+        assert_eq!(read(&full.to_string()), Ok(("a\nb".into(), String::new())));
+        for (name, refusal) in [
+            ("specversion", "has no specversion"),
+            ("id", "has no id"),
+            ("source", "has no source"),
+            ("type", "has no type"),
+        ] {
+            for value in [json!(""), json!(null), json!(1), json!(["1"])] {
+                let mut event = full.clone();
+                event[name] = value;
+                assert_eq!(read(&event.to_string()), Err(Refusal::CloudEvent(refusal)), "{event}");
+                event.as_object_mut().expect("an object").remove(name);
+                assert_eq!(read(&event.to_string()), Err(Refusal::CloudEvent(refusal)), "{event}");
+            }
+        }
+        let old = json!({"specversion": "0.3", "id": "1", "source": "/s", "type": "t"});
+        assert_eq!(read(&old.to_string()), Err(Refusal::CloudEvent("is not of version 1.0")));
     }
 }

@@ -50,7 +50,7 @@ fn a_cloud_event_is_an_event_of_its_type() {
     assert_eq!(data(&[binary[1], ("Sse-Event", "mine")], b"{}"), "event: mine\ndata: {}\n\n");
     let long = Rules { max_payload: 100, ..rules() };
     let structured = [("Content-Type", "application/cloudevents+json; charset=utf-8")];
-    let envelope = br#"{"specversion":"1.0","type":"t","data":{"a":1}}"#;
+    let envelope = br#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"a":1}}"#;
     let delivery = long.read(Epoch(1), &message(&structured, envelope)).expect("an event");
     assert_eq!(text(&delivery), "id: 00000001-7\nevent: t\ndata: {\"a\":1}\n\n");
 }

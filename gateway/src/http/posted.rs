@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::bad_request;
 use super::problem::Problem;
+use crate::nats::publish::PublishError;
 use crate::subject::Token;
 
 /// Names the target: the subject below the tenant.
@@ -38,6 +39,10 @@ pub fn headers(from: &HeaderMap, tenant: &Token) -> Result<async_nats::HeaderMap
         let known = SPELLED.into_iter().find(|known| known.eq_ignore_ascii_case(name.as_str()));
         let attribute = || name.as_str().starts_with("ce-").then_some(name.as_str());
         if let Some(spelled) = known.or_else(attribute) {
+            // The server would take it for none.
+            if spelled == "Nats-TTL" && value.is_empty() {
+                return Err(PublishError::Ttl.into());
+            }
             append(&mut headers, spelled, text(name, value)?)?;
         } else if ["nats-", "sse-"].iter().any(|ours| name.as_str().starts_with(ours))
             && *name != SUBJECT
@@ -154,6 +159,7 @@ mod tests {
             assert_eq!(refused((name, "1")), 400, "{name}");
         }
         assert_eq!(refused(("nats-msg-id", "")), 400);
+        assert_eq!(refused(("nats-ttl", "")), 400);
         assert_eq!(refused(("nats-msg-id", &"x".repeat(513))), 400);
         assert_eq!(status(headers(&map(&[("nats-msg-id", "1"), ("nats-msg-id", "1")]), &acme)), 400);
     }

@@ -27,7 +27,7 @@ async fn what_the_feed_would_refuse_is_refused_at_once_and_stored_nowhere() -> R
     let kind = |kind| [("content-type", kind)];
     let (batch, form) = (kind("application/cloudevents-batch+json"), kind("multipart/form-data; boundary=x"));
     let latin = kind("text/plain; charset=iso-8859-1");
-    let cases: [Case<'_>; 30] = [
+    let cases: [Case<'_>; 34] = [
         ("all", &[], b"", 400, "empty"),
         ("all", &[], b"\xff", 400, "UTF-8"),
         ("all", &[], &large, 413, "limits.maxPayloadBytes"),
@@ -36,14 +36,36 @@ async fn what_the_feed_would_refuse_is_refused_at_once_and_stored_nowhere() -> R
         ("all", &latin, b"x", 415, "UTF-8"),
         ("all", &[("content-encoding", "gzip")], b"x", 415, "Content-Encoding"),
         ("all", &structured, b"{}", 400, "CloudEvent"),
-        ("all", &structured, br#"{"specversion":"0.3","type":"t"}"#, 400, "version 1.0"),
-        ("all", &structured, br#"{"specversion":"1.0","type":"a\nb"}"#, 400, "type"),
-        ("all", &structured, br#"{"specversion":"1.0","type":"t","data_base64":"/w=="}"#, 400, "UTF-8"),
+        (
+            "all",
+            &structured,
+            br#"{"specversion":"0.3","id":"1","source":"/s","type":"t"}"#,
+            400,
+            "version 1.0",
+        ),
+        ("all", &structured, br#"{"specversion":"1.0","source":"/s","type":"t"}"#, 400, "no id"),
+        ("all", &structured, br#"{"specversion":"1.0","id":"1","source":"","type":"t"}"#, 400, "no source"),
+        ("all", &structured, br#"{"specversion":"1.0","id":"1","source":"/s","type":null}"#, 400, "no type"),
+        (
+            "all",
+            &structured,
+            br#"{"specversion":"1.0","id":"1","source":"/s","type":"a\nb"}"#,
+            400,
+            "usable type",
+        ),
+        (
+            "all",
+            &structured,
+            br#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data_base64":"/w=="}"#,
+            400,
+            "UTF-8",
+        ),
         ("all", &[("ce-type", "a%0Ab")], b"x", 400, "Sse-Event"),
         ("all", &[("sse-event", "")], b"x", 400, "Sse-Event"),
         ("all", &[("sse-retry", "soon")], b"x", 400, "Sse-Retry"),
         ("all", &[("sse-complete", "yes")], b"x", 400, "Sse-Complete"),
         ("all", &[("nats-ttl", "soon")], b"x", 400, "Nats-TTL"),
+        ("all", &[("nats-ttl", "")], b"x", 400, "Nats-TTL"),
         ("all", &[("nats-msg-id", "")], b"x", 400, "Nats-Msg-Id"),
         ("all", &[("nats-sequence", "1")], b"x", 400, "nats-sequence"),
         ("all", &[("nats-marker-reason", "MaxAge")], b"x", 400, "nats-marker-reason"),
