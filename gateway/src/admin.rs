@@ -91,6 +91,8 @@ impl Admin {
     fn warnings(&self) -> Vec<Problem> {
         let mut warnings = self.verifier.warnings();
         warnings.extend(self.certificate.as_ref().and_then(|certificate| certificate.warning()));
+        let denied = self.context.status.server().denied;
+        warnings.extend(denied.map(|denied| Problem::new("NatsPermission", denied)));
         warnings
     }
 
@@ -143,10 +145,12 @@ impl Admin {
     }
 
     /// What the operator is told: an issuer that was never reached shuts its users out, even when
-    /// others keep the pod ready.
+    /// others keep the pod ready; and NATS may not take what is promised.
     fn all_problems(&self) -> Vec<Problem> {
         let mut problems = self.problems();
         problems.extend(self.verifier.problems());
+        let unfit = self.context.status.server().unfit;
+        problems.extend(unfit.map(|unfit| Problem::new("NatsUnsuitable", unfit)));
         problems
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use sse_tests::eventually;
 use sse_tests::history::{Archive, SUBJECT};
 use sse_tests::nats::Nats;
@@ -68,7 +68,7 @@ async fn the_documented_permissions_are_enough_and_no_more_than_that() -> Result
     let mut words = unlimited.client.subscribe("sse-pods.default.live").await?;
     let word =
         tokio::time::timeout(Duration::from_secs(10), words.next()).await?.context("no word of a pod")?;
-    let word: serde_json::Value = serde_json::from_slice(&word.payload)?;
+    let word: Value = serde_json::from_slice(&word.payload)?;
     ensure!(word["streams"].is_u64(), "{word}");
 
     // Nobody publishes what only the server republishes, nor speaks for the gateways or the platform.
@@ -94,6 +94,49 @@ async fn the_documented_permissions_are_enough_and_no_more_than_that() -> Result
     eventually("nothing refused to the gateway", Duration::from_secs(5), || async {
         let status = gateway.status().await?;
         ensure!(status["nats"]["connected"] == true, "{status}");
+        Ok(())
+    })
+    .await
+}
+
+/// A server with one user, who may do everything but this.
+fn without(subject: &str) -> String {
+    let user =
+        format!("{{user: limited, password: limited, permissions: {{publish: {{deny: \"{subject}\"}}}}}}");
+    format!("accounts {{ APP {{ jetstream: enabled, users: [{user}] }} }}\nno_auth_user: limited\n")
+}
+
+#[tokio::test]
+async fn the_status_names_the_permission_that_is_missing() -> Result<()> {
+    // One without which nothing works.
+    let nats = Nats::start_with(&without("$JS.API.STREAM.INFO.SSE_sse")).await?;
+    let gateway = Gateway::start_unready(&nats, "default/live", json!({}))?;
+    let told = |text: &Value, subject: &str| {
+        let text = text.as_str().unwrap_or_default().to_lowercase();
+        let field = "nats.credentialssecretref: not set: permissions violation for publish to";
+        text.contains(&format!("{field} \"{}\"", subject.to_lowercase()))
+    };
+    eventually("a last error with the permission", Duration::from_secs(20), || async {
+        let status = gateway.status().await?;
+        let error = &status["nats"]["lastError"];
+        ensure!(told(error, "$JS.API.STREAM.INFO.SSE_sse"), "{status}");
+        ensure!(status["nats"]["connected"] == false && status["ready"] == false, "{status}");
+        Ok(())
+    })
+    .await?;
+    // And one that only dead letters need.
+    let nats = Nats::start_with(&without("sse-dead.>")).await?;
+    let gateway = Gateway::start(&nats, json!({})).await?;
+    ensure!(gateway.status().await?["warnings"] == json!([]), "a warning before");
+    nats.publisher().await?.publish("sse.acme.nowhere", "").await?;
+    eventually("a warning with the permission", Duration::from_secs(10), || async {
+        let status = gateway.status().await?;
+        let warning = &status["warnings"][0];
+        ensure!(
+            warning["reason"] == "NatsPermission" && told(&warning["message"], "sse-dead.acme"),
+            "{status}"
+        );
+        ensure!(status["nats"]["connected"] == true && status["ready"] == true, "{status}");
         Ok(())
     })
     .await

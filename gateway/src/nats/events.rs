@@ -4,8 +4,9 @@
 //! The library's events tell only the kind of an error: "IO error". What it keeps of each server tells
 //! more, and is handed out before each attempt.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::{ClientError, Event, Server};
 use sse_crds::SecretKeyRef;
@@ -16,6 +17,11 @@ use tracing::{info, warn};
 use super::link::LinkState;
 use crate::seldom::Seldom;
 use crate::telemetry::metrics::Metrics;
+
+/// What a server says when a user may not publish or subscribe somewhere.
+const DENIED: &str = "permissions violation";
+/// Most of those that are told of one connection.
+const MOST_DENIED: usize = 8;
 
 /// Tells the state of the connection, as long as its client is the present one.
 pub struct Teller {
@@ -29,6 +35,8 @@ pub struct Teller {
     /// Of what can happen with each message.
     overflows: Seldom,
     server_errors: Seldom,
+    /// What was not permitted over the present connection, once each.
+    denied: Mutex<BTreeSet<String>>,
 }
 
 impl Teller {
@@ -41,8 +49,8 @@ impl Teller {
         this: u64,
     ) -> Self {
         let (overflows, server_errors) = (Seldom::default(), Seldom::default());
-        let (causes, prefix) = (Causes::new(nats), nats.subject_prefix.clone());
-        Self { causes, prefix, states, metrics, present, this, overflows, server_errors }
+        let (causes, prefix, denied) = (Causes::new(nats), nats.subject_prefix.clone(), Mutex::default());
+        Self { causes, prefix, states, metrics, present, this, overflows, server_errors, denied }
     }
 
     fn counts(&self) -> bool {
@@ -69,13 +77,14 @@ impl Teller {
         let states = &self.states;
         match event {
             Event::Connected => {
+                self.denied.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 states.send_modify(|state| {
                     if state.generation > 0 {
                         self.metrics.nats_reconnects.inc();
                     }
                     state.connected = true;
                     state.generation += 1;
-                    state.error = None;
+                    (state.error, state.denied) = (None, None);
                 });
                 info!("Connected to NATS.");
             }
@@ -95,7 +104,11 @@ impl Teller {
                 if let Some(others) = self.server_errors.turn() {
                     warn!(error, others, "The NATS server reports an error.");
                 }
-                states.send_modify(|state| state.error = Some(error));
+                let denied = self.denied(&error);
+                states.send_modify(|state| {
+                    state.error = Some(error);
+                    state.denied = denied.or_else(|| state.denied.take());
+                });
             }
             Event::ClientError(error) => {
                 let text = error.to_string();
@@ -114,18 +127,36 @@ impl Teller {
             Event::Draining => {}
         }
     }
+
+    /// All that was not permitted over this connection, if an error is of that kind: in the order of the alphabet, so
+    /// that pods which lack the same say the same.
+    fn denied(&self, error: &str) -> Option<String> {
+        error.to_ascii_lowercase().contains(DENIED).then(|| {
+            let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+            if denied.len() < MOST_DENIED {
+                denied.insert(error.trim_start_matches("nats: ").to_owned());
+            }
+            let all: Vec<&str> = denied.iter().map(String::as_str).collect();
+            self.causes.explain(&all.join("; "))
+        })
+    }
 }
 
-/// What a server says, without what stands below the tenant in a subject that it quotes: an id of a user.
+/// What a server says, without what is last in a subject that it quotes where that is an id: of a user, below the tenant, or
+/// of a token, below the bucket.
 fn without_ids(prefix: &str, text: &str) -> String {
-    let quoted = format!("\"{prefix}.");
-    let Some((before, rest)) = text.split_once(&quoted) else { return text.to_owned() };
-    let (subject, after) = rest.split_once('"').unwrap_or((rest, ""));
-    match subject.split_once('.') {
-        // The marks of the gateways are nobody's.
-        Some((tenant, _)) if !tenant.starts_with('_') => format!("{before}{quoted}{tenant}.…\"{after}"),
-        _ => text.to_owned(),
+    for quoted in [format!("\"{prefix}."), "\"$KV.".to_owned()] {
+        let Some((before, rest)) = text.split_once(&quoted) else { continue };
+        let (subject, after) = rest.split_once('"').unwrap_or((rest, ""));
+        match subject.split_once('.') {
+            // The marks of the gateways are nobody's.
+            Some((first, _)) if !first.starts_with('_') => {
+                return format!("{before}{quoted}{first}.…\"{after}");
+            }
+            _ => {}
+        }
     }
+    text.to_owned()
 }
 
 /// Whether a cause is of the kind that the event tells, and so tells more.
@@ -138,7 +169,7 @@ type Blame = (&'static str, String);
 
 /// What is known of the attempts of one client.
 struct Causes {
-    blame: [Blame; 5],
+    blame: [Blame; 6],
     failures: AtomicUsize,
 }
 
@@ -156,7 +187,8 @@ impl Causes {
             ("BadSignature", authority.clone()),
             ("could not load certs", authority),
             ("received fatal alert", field("tls.certSecretRef", certificate)),
-            ("authorization violation", credentials),
+            ("authorization violation", credentials.clone()),
+            (DENIED, credentials),
         ];
         Self { blame, failures: AtomicUsize::new(0) }
     }
@@ -172,7 +204,8 @@ impl Causes {
     }
 
     fn explain(&self, error: &str) -> String {
-        let blamed = self.blame.iter().find(|(part, _)| error.contains(part));
+        let lower = error.to_ascii_lowercase();
+        let blamed = self.blame.iter().find(|(part, _)| lower.contains(&part.to_ascii_lowercase()));
         blamed.map_or_else(|| error.to_owned(), |(_, field)| format!("{field}: {error}"))
     }
 }
@@ -209,6 +242,7 @@ mod tests {
         let violation = |subject| format!("permissions violation for publish to \"{subject}\" of x");
         let told = |subject| without_ids("sse", &violation(subject));
         assert_eq!(told("sse.acme.user.alice"), violation("sse.acme.…"));
+        assert_eq!(told("$KV.SSE_tokens_a_b.0123"), violation("$KV.SSE_tokens_a_b.…"));
         for other in ["sse._sys.pod", "sse.acme", "$JS.API.INFO", "ssex.acme.user.alice"] {
             assert_eq!(told(other), violation(other));
         }

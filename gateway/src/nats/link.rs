@@ -42,6 +42,8 @@ pub struct LinkState {
     pub generation: u64,
     /// What kept the last attempt from succeeding.
     pub error: Option<String>,
+    /// What the server did not permit over this connection: such a request is not answered.
+    pub denied: Option<String>,
 }
 
 impl LinkState {

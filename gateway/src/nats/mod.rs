@@ -4,7 +4,7 @@
 //! [`feed`] turns the republished messages into a contiguous sequence, [`log`] reads what the feed or a client missed,
 //! [`history`] asks for what is older than the log, [`control`] hears what back ends ask of connections, [`publish`]
 //! stores what came over HTTP, [`dead`] publishes what was refused, [`pods`] tells the other pods how many streams this
-//! one has.
+//! one has, [`server`] looks at what the server takes and permits.
 
 pub mod control;
 pub mod dead;
@@ -17,6 +17,7 @@ pub mod log;
 pub mod pods;
 pub mod provision;
 pub mod publish;
+mod server;
 pub mod status;
 
 use std::sync::Arc;
@@ -106,7 +107,8 @@ async fn run(parts: Parts, cancel: CancellationToken) {
             }
         };
         let others = async {
-            tokio::join!(keeper.run(), control::run(&link, prefix, &hub), dead.run(&link), pods);
+            let server = server::watch(&link, &config.spec, &status);
+            tokio::join!(keeper.run(), control::run(&link, prefix, &hub), dead.run(&link), pods, server);
         };
         if config.spec.replay.enabled {
             tokio::join!(Feed::new(link.clone(), &parts).run(), others);
@@ -115,7 +117,7 @@ async fn run(parts: Parts, cancel: CancellationToken) {
             status.set_tokens(Tokens::Shared(shared.clone()));
             let subjects = format!("{prefix}.>");
             let (link, hub, dead) = (link.clone(), hub.clone(), dead.clone());
-            let live = Live { link, subjects, hub, dead, status };
+            let live = Live { link, subjects, hub, dead, status: status.clone() };
             tokio::join!(live.run(), shared.run(), others);
         }
     };

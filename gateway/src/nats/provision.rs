@@ -39,7 +39,7 @@ pub enum ProvisionError {
     #[error("nats.stream.managed: is false, and there is no stream {0}")]
     NoStream(String),
     #[error(
-        "nats.stream: the stream {stream} does not republish {prefix}.> to {prefix}-live.>, or does not allow direct gets"
+        "nats.stream: the stream {stream} does not republish {prefix}.> to {prefix}-live.>, with payloads, or does not allow direct gets"
     )]
     Unsuitable { stream: String, prefix: String },
     #[error("nats.stream: the stream {0} lost its messages; its owner has not renewed it yet")]
@@ -169,7 +169,7 @@ fn is_as(is: &StreamConfig, wanted: &StreamConfig) -> bool {
 fn check(config: &Config, info: &Info) -> Result<(), ProvisionError> {
     let prefix = &config.spec.nats.subject_prefix;
     let republishes = info.config.republish.as_ref().is_some_and(|republish| {
-        *republish == self::republish(prefix) || republish.destination == format!("{prefix}-live.>")
+        republish.destination == format!("{prefix}-live.>") && !republish.headers_only
     });
     if republishes && info.config.allow_direct {
         return Ok(());

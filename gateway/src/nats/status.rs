@@ -19,6 +19,16 @@ pub struct Status {
     tokens: RwLock<Option<Tokens>>,
     last_error: Mutex<Option<String>>,
     problems: Mutex<BTreeMap<&'static str, String>>,
+    server: Mutex<Server>,
+}
+
+/// What was found of the server while it serves: pods stay ready with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Server {
+    /// Why it can not do all that the configuration promises.
+    pub unfit: Option<String>,
+    /// What it did not permit.
+    pub denied: Option<String>,
 }
 
 /// A reason why the gateway is not ready, as the operator shows it.
@@ -26,6 +36,13 @@ pub struct Status {
 pub struct Problem {
     pub reason: String,
     pub message: String,
+}
+
+impl Problem {
+    #[must_use]
+    pub fn new(reason: &str, message: String) -> Self {
+        Self { reason: reason.into(), message }
+    }
 }
 
 impl Status {
@@ -117,13 +134,18 @@ impl Status {
     }
 
     #[must_use]
+    pub fn server(&self) -> Server {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_server(&self, server: Server) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+    }
+
+    #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        let problem = |(reason, message): (&&'static str, &String)| Problem {
-            reason: (*reason).into(),
-            message: message.clone(),
-        };
-        problems.iter().map(problem).collect()
+        problems.iter().map(|(reason, message)| Problem::new(reason, message.clone())).collect()
     }
 }
 

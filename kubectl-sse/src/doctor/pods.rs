@@ -207,8 +207,11 @@ fn said(gateway: &SseGateway, seen: &Seen, denied: &[String]) -> Vec<Finding> {
 
 fn nats(gateway: &SseGateway, report: &Report, denied: &[String]) -> Vec<Finding> {
     let is_away = report.nats.connected == Some(false);
-    if !denied.is_empty() {
-        let what = format!("the server told a pod: {}", denied.join("; "));
+    let mut told = report.warnings.iter().filter(|warning| warning.reason == complaint::PERMISSION);
+    // What an older gateway does not tell by itself stands in its log.
+    let said = told.next().map(|warning| warning.message.clone());
+    if let Some(said) = said.or_else(|| (!denied.is_empty()).then(|| denied.join("; "))) {
+        let what = format!("the server told a pod: {said}");
         let finding = if is_away { Finding::error } else { Finding::warning };
         return vec![
             finding("NatsPermission", "spec.nats.credentialsSecretRef", what)
@@ -247,6 +250,7 @@ fn nats(gateway: &SseGateway, report: &Report, denied: &[String]) -> Vec<Finding
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::finding::Severity;
     use super::*;
 
     fn gateway() -> SseGateway {
@@ -290,6 +294,14 @@ mod tests {
             ("timed out", log, "NatsPermission"),
         ] {
             assert_eq!(codes(&pods(&json!({}), Ok((away(error), None)), log)), [code], "{error}");
+        }
+        let permission = json!({"reason": "NatsPermission", "message": "nats.credentialsSecretRef: a/b: no"});
+        for (connected, severity) in [(true, Severity::Warning), (false, Severity::Error)] {
+            let report =
+                json!({"nats": {"connected": connected, "lastError": "no"}, "warnings": [permission]});
+            let found = findings(&gateway(), &pods(&json!({}), Ok((report, None)), log));
+            let found: Vec<_> = found.iter().map(|finding| (finding.code, finding.severity)).collect();
+            assert_eq!(found, [("NatsPermission", severity)]);
         }
     }
 

@@ -137,8 +137,12 @@ impl Feed {
                 Broken::Reconnected => self.status.set_disconnected(broken.to_string()),
                 Broken::Remade => sleep(AGAIN / 5).await,
                 broken => {
-                    self.status.set_disconnected(broken.to_string());
-                    warn!(error = %broken, "The live feed is interrupted.");
+                    // Whom the server does not permit to ask, it does not answer.
+                    let denied = self.link.state.borrow().denied.clone();
+                    let why =
+                        denied.map_or_else(|| broken.to_string(), |denied| format!("{broken}; {denied}"));
+                    warn!(error = why, "The live feed is interrupted.");
+                    self.status.set_disconnected(why);
                     sleep(AGAIN).await;
                 }
             }

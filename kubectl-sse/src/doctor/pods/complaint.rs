@@ -7,7 +7,10 @@ use crate::report::{Problem, Report};
 /// A reason, the code of its finding, why it matters, what to do.
 type Known = (&'static str, &'static str, &'static str, &'static str);
 
-const KNOWN: [Known; 9] = [
+/// What the server did not permit: told beside what logs tell of it.
+pub const PERMISSION: &str = "NatsPermission";
+
+const KNOWN: [Known; 10] = [
     (
         "StreamOwned",
         "StreamOwned",
@@ -39,6 +42,12 @@ const KNOWN: [Known; 9] = [
         "mend the field that the message names",
     ),
     (
+        "NatsUnsuitable",
+        "NatsUnsuitable",
+        "the server refuses what this gateway promises to take",
+        "raise max_payload of the server or lower the field; upgrade a server that is too old",
+    ),
+    (
         "NotServed",
         "NotServed",
         "the gateway would not do what is declared, so it stays unready",
@@ -66,14 +75,15 @@ const KNOWN: [Known; 9] = [
 
 /// Whether a problem already tells why NATS is of no use.
 pub fn is_of_nats(reason: &str) -> bool {
-    reason.starts_with("Stream") || reason.starts_with("Nats")
+    reason.starts_with("Stream") || reason == "NatsMisconfigured"
 }
 
 /// What a pod complains of.
 pub fn of(report: &Report, namespace: &str) -> Vec<Finding> {
     let missing = report.missing_secrets.iter().map(|secret| missing(secret, namespace));
     let problems = report.problems.iter().map(|problem| finding(problem, Finding::error));
-    let warnings = report.warnings.iter().map(|problem| finding(problem, Finding::warning));
+    let warnings = report.warnings.iter().filter(|warning| warning.reason != PERMISSION);
+    let warnings = warnings.map(|problem| finding(problem, Finding::warning));
     missing.chain(problems).chain(warnings).collect()
 }
 
