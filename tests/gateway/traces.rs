@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sse_tests::collector::{Collector, Span};
 use sse_tests::eventually;
+use sse_tests::jwt::ISSUER;
 use sse_tests::process::{Gateway, Nats, merge};
 use sse_tests::publisher::publish_traced;
 
@@ -44,7 +45,8 @@ async fn script(collector: &Collector, more: Value) -> Result<[Span; 8]> {
     let nats = Nats::start().await?;
     let mut telemetry = json!({"deliverySamplePercent": 100});
     merge(&mut telemetry, more);
-    let patch = json!({"telemetry": telemetry, "drain": {"windowSeconds": 0}});
+    let patch =
+        json!({"telemetry": telemetry, "drain": {"windowSeconds": 0}, "auth": {"tagClaims": ["iss"]}});
     let mut gateway = Gateway::start_unready(&nats, "shop/live", patch)?;
     gateway.write_secret("collector", "ca", &format!("{} ", collector.authority))?;
     gateway.ready().await?;
@@ -108,7 +110,12 @@ async fn traced(collector: &Collector, more: Value) -> Result<()> {
         assert_eq!(span.links, Vec::from_iter(link.map(id)), "{span:#?}");
         assert!(span.start <= span.end, "{span:#?}");
         if name.starts_with("sse.") {
-            assert_eq!(span.attributes.keys().cloned().collect::<BTreeSet<_>>(), documented(name));
+            let mut attributes = documented(name);
+            if name != "sse.deliver" {
+                assert_eq!(span.attributes["sse.tag.iss"], ISSUER, "{name}");
+                attributes.insert("sse.tag.iss".into());
+            }
+            assert_eq!(span.attributes.keys().cloned().collect::<BTreeSet<_>>(), attributes);
             let resource = [
                 ("service.name", "sse-gateway"),
                 ("sse.gateway.name", "live"),

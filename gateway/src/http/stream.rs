@@ -77,7 +77,8 @@ pub(super) async fn open(
     let id = ConnectionId::random();
     let resumed = matches!(start, Start::After(_));
     let tenant = identity.tenant.decode().unwrap_or_default();
-    let opened = Opened { tenant, connection: id.to_string(), resumed, version: outcome::version(version) };
+    let (tags, version) = (identity.tags.clone(), outcome::version(version));
+    let opened = Opened { tenant, connection: id.to_string(), tags, resumed, version };
     let observer = context.telemetry.observe(&opened);
     let capacity = usize::try_from(gateway.config.spec.limits.connection_buffer_size).unwrap_or(usize::MAX);
     let outbox = Outbox::new(capacity, gateway.config.overflow_policy(), observer);
@@ -175,8 +176,11 @@ async fn run(mut connection: Connection, slot: Slot, resumed: bool) {
     }
     let end = connection.run().await;
     let deadline = connection.deadline();
-    drop(connection);
-    let Counts { delivered, replayed } = outbox.writer(|writer| writer.observer().ended(end));
+    let Counts { delivered, replayed } = {
+        let tags = connection.registration.membership().map(|member| member.tags.clone()).unwrap_or_default();
+        drop(connection);
+        outbox.writer(|writer| writer.observer().ended(end, &tags))
+    };
     let (tenant, reason) = (slot.tenant(), end.as_str());
     match about() {
         (true, trace_id) => {

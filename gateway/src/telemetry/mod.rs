@@ -7,6 +7,7 @@ pub mod metrics;
 mod push;
 mod trace;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
@@ -92,10 +93,11 @@ impl Telemetry {
         let trace = self.tracer.as_ref().and_then(|_| {
             let connect = Span::current();
             let context = connect.context().span().span_context().clone();
-            let Opened { tenant, connection, resumed, version } = stream;
+            let Opened { tenant, connection, tags, resumed, version } = stream;
             connect.set_attribute("sse.tenant", tenant.clone());
             connect.set_attribute("sse.connection.id", connection.clone());
             connect.set_attribute("sse.resumed", *resumed);
+            tags.iter().for_each(|(name, value)| connect.set_attribute(trace::tag(name), value.clone()));
             let (tenant, connection) = (tenant.clone(), connection.clone());
             let traced = context.is_sampled();
             let trace = traced.then(|| StreamTrace::new(context, tenant, connection, *resumed, version))?;
@@ -162,6 +164,7 @@ pub fn connect(headers: &axum::http::HeaderMap) -> Span {
 pub struct Opened {
     pub tenant: String,
     pub connection: String,
+    pub tags: BTreeMap<String, String>,
     pub resumed: bool,
     /// Of HTTP.
     pub version: &'static str,
@@ -204,13 +207,13 @@ impl Observer {
         self.telemetry.metrics.dropped.inc("overflow");
     }
 
-    /// Notes the end, and answers how it went.
+    /// Notes the end of a stream that had these tags, and answers how it went.
     #[must_use]
-    pub fn ended(&self, end: End) -> Counts {
+    pub fn ended(&self, end: End, tags: &BTreeMap<String, String>) -> Counts {
         self.telemetry.metrics.ended(end, self.opened.elapsed().as_secs_f64());
         let Self { delivered, replayed, bytes, .. } = *self;
         if let Some((tracer, stream)) = self.telemetry.tracer.as_ref().zip(self.trace.as_ref()) {
-            tracer.ended(stream, &Totals { reason: end.as_str(), delivered, replayed, bytes });
+            tracer.ended(stream, &Totals { reason: end.as_str(), delivered, replayed, bytes }, tags);
         }
         Counts { delivered, replayed }
     }

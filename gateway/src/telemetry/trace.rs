@@ -4,6 +4,7 @@
 //! times that they had: an open stream holds a few ids, whatever goes through it.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,11 @@ use opentelemetry_sdk::trace::{
 };
 
 use crate::event::Delivery;
+
+/// The attribute that a tag of a connection is.
+pub(super) fn tag(name: &str) -> String {
+    format!("sse.tag.{name}")
+}
 
 /// Where something outside began, as a `traceparent` tells it (W3C Trace Context).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -223,7 +229,7 @@ impl Tracer {
     }
 
     /// Traces a stream that has ended.
-    pub(super) fn ended(&self, stream: &StreamTrace, totals: &Totals) {
+    pub(super) fn ended(&self, stream: &StreamTrace, totals: &Totals, tags: &BTreeMap<String, String>) {
         let mut attributes = stream.about.to_vec();
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         attributes.extend([
@@ -234,6 +240,7 @@ impl Tracer {
             KeyValue::new("sse.events.replayed", count(totals.replayed)),
             KeyValue::new("sse.bytes", count(totals.bytes)),
         ]);
+        attributes.extend(tags.iter().map(|(name, value)| KeyValue::new(tag(name), value.clone())));
         let builder = self
             .tracer
             .span_builder("sse.connection")
