@@ -27,7 +27,7 @@ use load::{Known, Scene};
 
 /// What has no value though all is well, and why.
 const EMPTY: [(&str, &str); 0] = [];
-const PANELS: [(&str, usize); 3] = [("overview", 24), ("gateway", 37), ("operator", 11)];
+const PANELS: [(&str, usize); 3] = [("overview", 24), ("gateway", 39), ("operator", 11)];
 
 /// Two gateways: one of two pods, and a smaller one with a log of its own.
 async fn gateways(namespace: &Namespace) -> Result<()> {

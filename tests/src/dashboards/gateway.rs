@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::both;
 use super::model::{Board, Panel, changes, gateways};
 
 pub fn board() -> Value {
@@ -106,24 +107,12 @@ fn streams() -> Vec<Panel> {
 
 fn deliveries() -> Vec<Panel> {
     let p = Panel::lines;
-    let bucket = "sum by (le) (rate(sse_server_delivery_latency_seconds_bucket{OF}[$__rate_interval]))";
     vec![
         p("Events delivered by pod", "Events that go to sockets, by pod; replayed ones are among them.", "mps")
             .of("sum by (pod) (rate(sse_server_events_delivered_total{OF}[$__rate_interval]))", "{{pod}}")
             .stacked(),
-        p("Delivery latency", "Of live deliveries, from the storage in JetStream to the socket. Dots are deliveries that were traced.", "s")
-            .of(&format!("histogram_quantile(0.5, {bucket})"), "p50")
-            .of(&format!("histogram_quantile(0.99, {bucket})"), "p99")
-            .of(&format!("histogram_quantile(0.999, {bucket})"), "p999")
-            .look_at(0.25, 1.0)
-            .traced(),
-        Panel::heatmap(
-            "Delivery latency, all of it",
-            "How many live deliveries took how long.",
-            "s",
-            "sum by (le) (increase(sse_server_delivery_latency_seconds_bucket{OF}[$__rate_interval]))",
-        )
-        .traced(),
+        both::latency(),
+        both::all_latencies(),
         p("Latency by pod, p99", "One pod that is late has a busy node, or a clock that is off.", "s")
             .of(
                 "histogram_quantile(0.99, sum by (pod, le) (rate(sse_server_delivery_latency_seconds_bucket{OF}[$__rate_interval])))",
@@ -163,6 +152,10 @@ fn missed() -> Vec<Panel> {
         p("Resets", "Gaps that clients were told of. `expired`: older than the log keeps. `epoch`: the log was made anew. `invalid`: a cursor that no gateway wrote.", "ops")
             .of("sum by (reason) (rate(sse_server_resets_total{OF}[$__rate_interval]))", "{{reason}}")
             .none_expected(),
+        p("History by result", "Ways of clients through the history service (replay.history). With any result but `served` the client is told of a gap.", "ops")
+            .of("sum by (result) (rate(sse_server_history_total{OF}[$__rate_interval]))", "{{result}}"),
+        p("History left out", "Events of the history service that can not be used. All but `known` are mistakes of the service.", "mps")
+            .of("sum by (reason) (rate(sse_server_history_skipped_total{OF}[$__rate_interval]))", "{{reason}}"),
         p("Gaps repaired", "The live feed had lost messages, and they were read from the log. No client misses anything by it.", "ops")
             .of("sum by (pod) (rate(sse_server_gaps_repaired_total{OF}[$__rate_interval]))", "{{pod}}"),
         p("Live feed overflows", "The live feed overflowed: the pod got more than it could take. What was dropped is read from the log.", "ops")
@@ -189,8 +182,6 @@ fn behind() -> Vec<Panel> {
         p("Spans dropped by pod", "Spans that were not exported: the queue was full, or the collector did not take them.", "ops")
             .of("sum by (pod) (rate(sse_server_spans_dropped_total{OF}[$__rate_interval]))", "{{pod}}")
             .none_expected(),
-        p("Versions", "Pods by version: two during an upgrade.", "short")
-            .of("count by (version) (sse_server_build_info{OF})", "{{version}}")
-            .stacked(),
+        both::versions(),
     ]
 }

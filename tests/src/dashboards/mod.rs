@@ -2,6 +2,7 @@
 //! imports. A test says that the files are what this makes; `make dashboards` writes them.
 
 pub mod asked;
+mod both;
 mod gateway;
 mod model;
 mod operator;

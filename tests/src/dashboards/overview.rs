@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::both;
 use super::model::{Board, Panel, changes, gateways};
 
 pub fn board() -> Value {
@@ -69,24 +70,12 @@ fn clients() -> Vec<Panel> {
 
 fn events() -> Vec<Panel> {
     let p = Panel::lines;
-    let bucket = "sum by (le) (rate(sse_server_delivery_latency_seconds_bucket{OF}[$__rate_interval]))";
     vec![
         p("Events delivered by gateway", "Events that go to sockets, by gateway; replayed ones are among them.", "mps")
             .of("sum by (BY) (rate(sse_server_events_delivered_total{OF}[$__rate_interval]))", "GATEWAY")
             .stacked(),
-        p("Delivery latency", "Of live deliveries, from the storage in JetStream to the socket. Dots are deliveries that were traced.", "s")
-            .of(&format!("histogram_quantile(0.5, {bucket})"), "p50")
-            .of(&format!("histogram_quantile(0.99, {bucket})"), "p99")
-            .of(&format!("histogram_quantile(0.999, {bucket})"), "p999")
-            .look_at(0.25, 1.0)
-            .traced(),
-        Panel::heatmap(
-            "Delivery latency, all of it",
-            "How many live deliveries took how long.",
-            "s",
-            "sum by (le) (increase(sse_server_delivery_latency_seconds_bucket{OF}[$__rate_interval]))",
-        )
-        .traced(),
+        both::latency(),
+        both::all_latencies(),
         p("Events dropped", "Events that were not delivered. `overflow`: a slow client, with DropOldest. `refused`: it can be delivered to nobody, a dead letter.", "mps")
             .of("sum by (reason) (rate(sse_server_events_dropped_total{OF}[$__rate_interval]))", "{{reason}}")
             .none_expected(),
@@ -117,8 +106,6 @@ fn behind() -> Vec<Panel> {
         p("Spans dropped", "Spans that were not exported: the queue was full, or the collector did not take them.", "ops")
             .of("sum by (BY) (rate(sse_server_spans_dropped_total{OF}[$__rate_interval]))", "GATEWAY")
             .none_expected(),
-        p("Versions", "Pods by version: two during an upgrade.", "short")
-            .of("count by (version) (sse_server_build_info{OF})", "{{version}}")
-            .stacked(),
+        both::versions(),
     ]
 }
