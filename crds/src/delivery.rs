@@ -128,7 +128,7 @@ impl Default for History {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Limits {
-    /// Most streams of one user of one tenant.
+    /// Most streams of one user of one tenant at one pod. Each pod counts its own.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_connections_per_user: u32,
     /// Most streams of one pod; the next is answered with 503.
