@@ -12,6 +12,7 @@
 mod advice;
 pub mod auth;
 pub mod delivery;
+pub mod encoding;
 pub mod expose;
 mod findings;
 pub mod nats;

@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 
 use opentelemetry_sdk::trace::SdkTracer;
 use sse_crds::telemetry::{LogFormat, Logging};
-use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
@@ -28,13 +27,6 @@ pub fn start(logging: &Logging, tracer: Option<SdkTracer>) {
             lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).with_filter(filter).boxed()
         }
     };
-    let traces = tracer.map(|tracer| {
-        let layer = tracing_opentelemetry::layer().with_tracer(tracer);
-        let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false);
-        layer
-            .with_target(false)
-            .with_level(false)
-            .with_filter(filter_fn(|meta| meta.is_span() && meta.target() == TARGET))
-    });
+    let traces = tracer.map(|tracer| sse_otlp::layer(tracer, TARGET));
     registry().with(lines).with(traces).init();
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use hyper::Method;
 use sse_crds::SseGatewaySpec;
+use sse_crds::encoding::{IN_TOKENS, percent};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
@@ -17,7 +18,7 @@ use crate::cluster::Cluster;
 use crate::credential::{Credential, Said};
 use crate::door::{Answer, Door};
 use crate::say;
-use crate::session::{self, percent};
+use crate::session;
 
 /// Standard input has to end in this time.
 const INPUT: Duration = Duration::from_mins(1);
@@ -93,7 +94,7 @@ async fn data(argument: &str) -> Result<String> {
 }
 
 fn event(arguments: &arguments::Publish, data: String) -> Result<Event> {
-    let token = |id: &str| percent(id, b"-_");
+    let token = |id: &str| percent(id, IN_TOKENS);
     // Topics are in lower case, and each of their levels is a token.
     let topic = |name: &str| {
         let levels: Vec<_> = name.trim().to_lowercase().split('.').map(token).collect();
@@ -136,7 +137,7 @@ fn tenant(named: Option<&str>, said: Option<&Said>, spec: &SseGatewaySpec) -> Re
 /// What publishes the event by NATS' own tool, as a shell takes it.
 fn nats_line(spec: &SseGatewaySpec, tenant: &str, event: &Event) -> String {
     let nats = &spec.nats;
-    let tenant = percent(tenant, b"-_");
+    let tenant = percent(tenant, IN_TOKENS);
     let mut words = vec!["nats".to_owned(), "--server".into(), quoted(&nats.url)];
     if nats.credentials_secret_ref.is_some() {
         // A publisher's own: those of the gateway are not for others.

@@ -6,9 +6,13 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::Value;
 use sse_crds::SseGatewaySpec;
 use sse_crds::auth::Mode;
+use sse_crds::encoding::percent;
 
 use crate::credential::Jwt;
 use crate::door::{Answer, Door, DoorError, Line, Url};
+
+/// What stands in a query as it is, beside letters and digits.
+const IN_QUERIES: &[u8] = b"-_.~";
 
 /// What a stream is asked for.
 pub struct Wanted<'a> {
@@ -63,10 +67,10 @@ pub async fn open(line: &mut Line, wanted: &Wanted<'_>, jwt: &Jwt) -> Result<Ope
         header = Some(("cookie", format!("{}={}", spec.auth.cookie.name, jwt.as_str())));
     }
     if !topics.is_empty() {
-        query.push(format!("topics={}", percent(&topics.join(","), b"-_.~")));
+        query.push(format!("topics={}", percent(&topics.join(","), IN_QUERIES)));
     }
     if !cursor.is_empty() {
-        query.push(format!("lastEventId={}", percent(cursor, b"-_.~")));
+        query.push(format!("lastEventId={}", percent(cursor, IN_QUERIES)));
     }
     let mut headers = vec![("accept", "text/event-stream")];
     headers.extend(codings.map(|codings| ("accept-encoding", codings)));
@@ -77,29 +81,5 @@ pub async fn open(line: &mut Line, wanted: &Wanted<'_>, jwt: &Jwt) -> Result<Ope
         StatusCode::OK => Ok(Opening::Stream(response)),
         StatusCode::NO_CONTENT => Ok(Opening::Completed),
         _ => Ok(Opening::Refused(Answer::of(response).await?)),
-    }
-}
-
-/// Percent-encoding of every byte but letters, digits and `plain`.
-pub fn percent(text: &str, plain: &[u8]) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
-            out.push(byte.into());
-        } else {
-            out.extend(["%", &format!("{byte:02X}")]);
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_could_steer_a_query_is_encoded() {
-        assert_eq!(percent("orders.>,a&b=ü", b"-_.~"), "orders.%3E%2Ca%26b%3D%C3%BC");
-        assert_eq!(percent("alice@example.com", b"-_"), "alice%40example%2Ecom");
     }
 }

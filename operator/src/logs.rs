@@ -5,7 +5,6 @@ use std::io::IsTerminal;
 use anyhow::Context as _;
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing::Subscriber;
-use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
@@ -21,7 +20,10 @@ use crate::telemetry::TARGET;
 ///
 /// When `--log-level` is no filter.
 pub fn start(arguments: &Arguments, tracer: Option<SdkTracer>) -> anyhow::Result<()> {
-    registry().with(lines(arguments, std::io::stderr)?).with(tracer.map(traces)).init();
+    registry()
+        .with(lines(arguments, std::io::stderr)?)
+        .with(tracer.map(|tracer| sse_otlp::layer(tracer, TARGET)))
+        .init();
     Ok(())
 }
 
@@ -49,17 +51,4 @@ where
         }
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_filter(filter).boxed(),
     })
-}
-
-/// Hands our spans, and no others, to OpenTelemetry.
-pub fn traces<S>(tracer: SdkTracer) -> impl Layer<S>
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-{
-    let layer = tracing_opentelemetry::layer().with_tracer(tracer);
-    let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false);
-    layer
-        .with_target(false)
-        .with_level(false)
-        .with_filter(filter_fn(|meta| meta.is_span() && meta.target() == TARGET))
 }

@@ -6,6 +6,7 @@
 
 mod http;
 pub mod https;
+mod layer;
 mod metrics;
 mod spans;
 
@@ -29,6 +30,7 @@ use tracing::{info, warn};
 
 use http::Client;
 use https::HttpsError;
+pub use layer::layer;
 pub use metrics::MetricExporter;
 pub use spans::{Counter, Queue};
 

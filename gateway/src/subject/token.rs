@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use sse_crds::encoding::{IN_TOKENS, percent};
+
 /// Longest token, in encoded bytes.
 pub const MAX_TOKEN: usize = 128;
 
@@ -22,8 +24,8 @@ pub enum TokenError {
     NotCanonical,
 }
 
-const fn is_plain(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b == b'-' || b == b'_'
+fn is_plain(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || IN_TOKENS.contains(&b)
 }
 
 impl Token {
@@ -33,17 +35,7 @@ impl Token {
     ///
     /// When the id is empty or too long.
     pub fn encode(id: &str) -> Result<Self, TokenError> {
-        const HEX: &[u8; 16] = b"0123456789ABCDEF";
-        let mut out = String::with_capacity(id.len());
-        for b in id.bytes() {
-            if is_plain(b) {
-                out.push(b.into());
-            } else {
-                out.push('%');
-                out.push(HEX[usize::from(b >> 4)].into());
-                out.push(HEX[usize::from(b & 15)].into());
-            }
-        }
+        let out = percent(id, IN_TOKENS);
         match out.len() {
             0 => Err(TokenError::Empty),
             1..=MAX_TOKEN => Ok(Self(out.into())),

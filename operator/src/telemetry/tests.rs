@@ -121,7 +121,8 @@ async fn look_at(stub: &Stub, arguments: &Arguments, telemetry: &Telemetry) -> S
     let lines = Lines::default();
     let writer = lines.clone();
     let layer = logs::lines(arguments, move || writer.clone()).expect("a filter");
-    let subscriber = registry().with(layer).with(telemetry.tracer().map(logs::traces));
+    let subscriber =
+        registry().with(layer).with(telemetry.tracer().map(|tracer| sse_otlp::layer(tracer, TARGET)));
     let look = reconcile(watched(json!({})), context(stub));
     look.with_subscriber(subscriber).await.expect("never");
     let bytes = lines.0.lock().expect("no panic").clone();
