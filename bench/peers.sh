@@ -3,10 +3,10 @@
 # Nothing of it is installed into the system: Debian's packages are unpacked into the cache, and no service begins.
 # One folder is the exception: nchan has nginx make Debian's temporary folders, whatever its configuration says.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=${SSE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sse-gateway}
+# shellcheck source=../tests/install/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../tests/install/lib.sh"
 
-"$here/../tests/cluster/toolbox/build.sh" nats-server mercure >/dev/null
+"$tests/cluster/toolbox/build.sh" nats-server mercure >/dev/null
 
 if ! mkdir -p /var/lib/nginx 2>/dev/null; then
   echo 'peers.sh: /var/lib/nginx can not be made: nchan is not measured' >&2
@@ -22,9 +22,6 @@ echo 'unpacking nginx and nchan' >&2
 mkdir -p "$cache"
 folder=$(mktemp -d "$cache/nchan.XXXXXX")
 trap 'rm -rf "$folder"' EXIT
-fetch() { (cd "$folder" && apt-get download nginx libnginx-mod-nchan >&2); }
-# The lists of a fresh machine may be empty or old.
-fetch || { apt-get update >&2 && fetch; }
-for package in "$folder"/*.deb; do dpkg -x "$package" "$folder/root"; done
+unpack "$folder/root" echo nginx libnginx-mod-nchan
 rm -rf "$nchan"
 mv "$folder/root" "$nchan"

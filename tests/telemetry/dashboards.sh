@@ -1,23 +1,20 @@
 #!/usr/bin/env bash
 # dashboards.sh: each dashboard of the chart, and each of its panels, is of the types that Grafana publishes.
 set -euo pipefail
-tests=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=../cluster/lib.sh
-. "$tests/cluster/lib.sh"
-schema=$tests/telemetry/schema
+# shellcheck source=../install/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../install/lib.sh"
+schema=$here/schema
 boards=$tests/../charts/sse-gateway/files/dashboards
 modules=$cache/grafana-schema
 
-"$here/packages.sh" tests
-mkdir -p "$modules"
-exec 9>"$modules/.lock"
-flock 9
-inputs=$({ node --version; cat "$schema"/package*.json; } | sha256sum)
-if [[ ! -f $modules/.inputs || $(<"$modules/.inputs") != "$inputs" ]]; then
-  rm -f "$modules/.inputs"
+packages tests
+lock grafana-schema
+if outdated "$modules" "$schema"/package*.json; then
+  rm -rf "$modules"
+  mkdir "$modules"
   cp "$schema"/package*.json "$modules"
-  (cd "$modules" && npm ci --silent --ignore-scripts --no-audit --no-fund) || die "npm could not install Grafana's types"
-  printf '%s\n' "$inputs" >"$modules/.inputs"
+  npm_ci "$modules"
+  complete "$modules"
 fi
 
 cp "$schema/types.ts" "$modules"
