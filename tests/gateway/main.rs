@@ -41,6 +41,7 @@ mod publish;
 mod rebalance;
 mod replay;
 mod security;
+mod settings;
 mod slow;
 mod stream;
 mod telemetry;
