@@ -64,6 +64,7 @@ cargo test --quiet --locked -p sse-tests --test lifecycle
 unreached=("examples of Argo CD and Flux by their own schemas" "the dashboards in a Grafana server" "Grafana's dashboard linter itself")
 unreached+=("the images for both processors by buildx, and a release by its workflow")
 unreached+=("the example of publishing by the nats CLI" "the example of publishing in .NET")
+unreached+=("make test within itself" "docker build" "cargo install of kubectl-sse")
 if ! kind_here; then unreached+=("the demo and the tests on kind"); fi
 for what in "${unreached[@]}"; do
   say "not run on this machine: $what"

@@ -11,6 +11,8 @@ use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use sse_tests::cluster::{Namespace, alone_in_namespace, apply, kubectl, manifest};
 use sse_tests::eventually;
+use sse_tests::pages::documented;
+use sse_tests::pages::shell::Shell;
 
 use super::children::{CALMLY, SOON, stays_quiet};
 use super::declare::comes_back;
@@ -109,6 +111,7 @@ async fn come_and_go(namespace: &Namespace) -> Result<()> {
     let url = namespace.api::<sse_crds::SseGateway>().get("live").await?.status.and_then(|status| status.url);
     ensure!(url.as_deref() == Some("https://live.example.com/api/v1/sse"), "{url:?}");
     stays_quiet(namespace, &kinds, 10, Duration::from_secs(40)).await?;
+    runbook(namespace).await?;
 
     // Their watches began when the APIs came.
     comes_back(&routes, "live").await?;
@@ -141,6 +144,15 @@ async fn come_and_go(namespace: &Namespace) -> Result<()> {
     let off = json!({"expose": {"httpRoute": {"enabled": false}}});
     let generation = namespace.patch("live", off).await?;
     namespace.rolled_out("live", generation).await
+}
+
+/// What the runbook looks at when Prometheus has no series is there, by these commands.
+async fn runbook(namespace: &Namespace) -> Result<()> {
+    let shell = Shell::of(&documented(file!())?)?.with("NAMESPACE", &namespace.name).with("GATEWAY", "live");
+    let told = shell.run().await?.printed;
+    // The gateway, its monitor, and its policy.
+    ensure!(told.matches(&namespace.name).count() >= 3 && told.contains("port: 9090"), "{told}");
+    Ok(())
 }
 
 /// Waits until the status names the field, says what to do, and the pods serve all the same.

@@ -9,6 +9,7 @@ mod deliver;
 mod doctor;
 mod operator;
 mod owners;
+mod pages;
 mod private;
 mod rollout;
 mod rules;

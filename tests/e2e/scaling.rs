@@ -18,6 +18,8 @@ use sse_tests::eventually;
 use sse_tests::follower::{Followed, LAST, follow, most_within};
 use sse_tests::jwt::jwt;
 use sse_tests::outside::outside;
+use sse_tests::pages::documented;
+use sse_tests::pages::shell::Shell;
 use sse_tests::prometheus::Prometheus;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval};
@@ -165,6 +167,9 @@ async fn the_autoscaler_follows_the_clients_and_none_of_them_loses_an_event() ->
                 Ok(())
             })
             .await?;
+            let seen = Shell::of(&documented(file!())?)?.within(&namespace.name);
+            let seen = seen.with("namespaces/default", &format!("namespaces/{}", namespace.name)).run().await?.printed;
+            ensure!(seen.contains("MetricValueList") && seen.contains("Deployment/live"), "{seen}");
             let (over, door) = (CancellationToken::new(), Arc::new(Door::of(namespace).await?));
             let wanted = watch_replicas(namespace, over.clone());
             let crowd = Crowd::enter(&door).await?;

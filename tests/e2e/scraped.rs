@@ -20,6 +20,8 @@ use sse_tests::dashboards::asked::{alerts, all_shown, board, numbers};
 use sse_tests::dashboards::read::Chosen;
 use sse_tests::dashboards::recorded::{drawn, recorded};
 use sse_tests::eventually;
+use sse_tests::pages::documented;
+use sse_tests::pages::shell::Shell;
 use sse_tests::prometheus::Prometheus;
 
 use crate::operator::operators_ready;
@@ -58,6 +60,15 @@ async fn counted(prometheus: &Prometheus, sum: &str, expected: f64) -> Result<()
         Ok(())
     })
     .await
+}
+
+/// The page's own question has an answer. The Prometheus of this cluster is a pod, without a Service.
+async fn asked_by_hand(namespace: &Namespace) -> Result<()> {
+    let shell = Shell::of(&documented(file!())?)?.with("-n monitoring", &format!("-n {}", namespace.name));
+    let shell = shell.with("service/prometheus-operated", "pod/prometheus").with(":9090 &", ":8080 &");
+    let told = shell.run().await?.printed;
+    ensure!(told.contains(r#""app_kubernetes_io_instance":"live""#), "{told}");
+    Ok(())
 }
 
 /// Panels of the gateways against what the load did, and of the operator against what the API server has.
@@ -135,6 +146,7 @@ async fn prometheus_in_the_cluster_has_what_every_panel_and_alert_asks_for() -> 
             // What is counted before the first scrape is in no rate.
             let pods = "sse_server_connections_limit";
             counted(&prometheus, pods, f64::from(3 * load::ROOM)).await?;
+            asked_by_hand(namespace).await?;
             let began = Instant::now();
             let (facts, streams) = load::known(namespace).await?;
             counted(&prometheus, "sse_server_events_delivered_total", facts.delivered).await?;

@@ -1,75 +1,24 @@
-//! The lines with curl in the documentation: each is run as it stands, but for the host, against a gateway.
+//! Commands of the documentation that need no cluster, as they stand but for the host: curl against a gateway, and what
+//! NATS' own command is given.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use futures::StreamExt as _;
 use futures::future::try_join_all;
 use serde_json::json;
 use sse_tests::jwt::jwt_with;
+use sse_tests::pages::shell::Shell;
+use sse_tests::pages::{Block, documented, nats, with};
 use sse_tests::process::{Gateway, Nats};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
-use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-pub const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// How the documentation calls a gateway.
-const HOSTS: [&str; 2] = ["https://live.example.com", "http://localhost:8080"];
+const HOST: &str = "https://live.example.com";
+const SOON: Duration = Duration::from_secs(10);
 
-/// All pages below a folder.
-pub fn pages(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.ends_with("node_modules") {
-            continue;
-        }
-        if path.is_dir() {
-            pages(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "md") {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
-
-/// The commands of a page that ask a gateway by curl, block by block. The way to it, a port-forward, is the test's own.
-fn blocks(page: &str) -> Vec<String> {
-    let fenced = page.split("```").skip(1).step_by(2);
-    let shell = fenced.filter_map(|block| block.strip_prefix("sh\n"));
-    let asking =
-        shell.filter(|block| block.contains("curl") && HOSTS.iter().any(|host| block.contains(host)));
-    let ours = asking.map(|block| {
-        let lines = block.lines().filter(|line| !line.trim_start().starts_with("kubectl "));
-        lines.collect::<Vec<_>>().join("\n")
-    });
-    ours.collect()
-}
-
-/// Runs commands until they have printed this.
-async fn prints(commands: &str, expected: &str, home: &Path, jwt: &str) -> Result<()> {
-    let mut shell = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", commands])
-        .env("CURL_HOME", home)
-        .env("JWT", jwt)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut out = shell.stdout.take().context("its output")?;
-    let mut printed = String::new();
-    let read = async {
-        while !printed.contains(expected) {
-            let mut chunk = [0; 1024];
-            let length = out.read(&mut chunk).await?;
-            ensure!(length > 0, "it ended");
-            printed.push_str(&String::from_utf8_lossy(&chunk[..length]));
-        }
-        Ok(())
-    };
-    let read = timeout(PATIENCE, read).await.map_err(anyhow::Error::from).flatten();
-    read.with_context(|| format!("{commands}\ndid not print {expected:?} but {printed:?}"))
+fn those_with(words: &str) -> Result<Vec<Block>> {
+    let all = documented(file!())?;
+    Ok(all.into_iter().filter(|block| block.text.contains(words)).collect())
 }
 
 #[tokio::test]
@@ -77,23 +26,78 @@ async fn each_line_with_curl_in_the_documentation_works() -> Result<()> {
     let nats = Nats::start().await?;
     let gateway = Gateway::start(&nats, json!({"publish": {"enabled": true}})).await?;
     let jwt = jwt_with("acme", "alice", json!({"topics": ["orders.>"], "publish": [">"]}));
-    let home = tempfile::tempdir()?;
-    // A stream that is left ends by itself, too.
-    let limit = 2 * PATIENCE.as_secs();
-    std::fs::write(home.path().join(".curlrc"), format!("silent\nnoproxy = *\nmax-time = {limit}\n"))?;
-    let mut found = vec![Path::new(REPOSITORY).join("README.md")];
-    pages(&Path::new(REPOSITORY).join("docs"), &mut found)?;
-    let mut all = Vec::new();
-    for page in found {
-        all.extend(blocks(&std::fs::read_to_string(page)?));
-    }
-    ensure!(all.len() >= 5, "{all:#?}");
     let here = format!("http://{}", gateway.address);
-    let runs = all.iter().map(|block| {
-        let commands = HOSTS.iter().fold(block.clone(), |text, host| text.replace(host, &here));
-        let expected = if block.contains("/stream?") { ":connected\n" } else { r#"{"id":""# };
-        let (home, jwt) = (home.path(), &jwt);
-        async move { prints(&commands, expected, home, jwt).await }
-    });
-    try_join_all(runs).await.map(drop)
+    let all = those_with("curl ")?;
+    ensure!(all.len() >= 4, "{all:#?}");
+    try_join_all(all.iter().map(async |block| {
+        let expected = if block.text.contains("/stream?") { ":connected\n" } else { r#"{"id":""# };
+        Shell::of([block])?.with(HOST, &here).knowing("JWT", &jwt).prints(expected).await
+    }))
+    .await
+    .map(drop)
+}
+
+#[tokio::test]
+async fn what_the_readme_publishes_reaches_whom_it_says() -> Result<()> {
+    let server = Nats::start().await?;
+    let gateway = Gateway::start(&server, json!({})).await?;
+    let alice = gateway.client("acme", "alice").with_claims("acme", "alice", json!({"topics": ["orders.>"]}));
+    let mut stream = alice.open_with("&topics=orders.*").await?;
+    let asked = Shell::of([with(&documented(file!())?, "nats pub ")?])?.run().await?.asked;
+    let publisher = server.publisher().await?;
+    for call in &asked {
+        nats::done(call, &publisher).await?;
+    }
+    for (kind, data) in [
+        ("order.shipped", r#"{"orderId":42}"#),
+        ("message", r#"{"orderId":42}"#),
+        ("message", "Lunch?"),
+        ("message", "Maintenance at noon."),
+    ] {
+        let event = stream.event().await?;
+        ensure!((event.name.as_str(), event.data.as_str()) == (kind, data), "{event:?}");
+    }
+    ensure!(asked.len() == 4, "{asked:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_gateway_leaves_in_nats_is_removed_as_the_documentation_says() -> Result<()> {
+    let server = Nats::start().await?;
+    let mut gateway = Gateway::start_unready(&server, "default/live", json!({}))?;
+    gateway.ready().await?;
+    gateway.client("acme", "alice").token().await?;
+    gateway.kill().await?;
+    let publisher = server.publisher().await?;
+    let report = nats::done(&["stream".into(), "report".into()], &publisher).await?;
+    ensure!(report.lines().count() == 2, "{report}");
+    for call in Shell::of([with(&documented(file!())?, "nats stream rm")?])?.run().await?.asked {
+        nats::done(&call, &publisher).await?;
+    }
+    let left = nats::done(&["stream".into(), "report".into()], &publisher).await?;
+    ensure!(left.is_empty(), "{left}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn dead_letters_are_where_the_runbook_looks() -> Result<()> {
+    let server = Nats::start().await?;
+    let _gateway = Gateway::start(&server, json!({})).await?;
+    let asked = Shell::of([with(&documented(file!())?, "nats sub")?])?.run().await?.asked;
+    let [call] = &asked[..] else { anyhow::bail!("{asked:?}") };
+    let subject = call.get(1).context("a subject")?.clone();
+    let publisher = server.publisher().await?;
+    let mut letters = publisher.client.subscribe(subject).await?;
+    publisher.client.flush().await?;
+    publisher.publish("sse.acme.nowhere", "lost").await?;
+    let letter = tokio::time::timeout(SOON, letters.next()).await?.context("a letter")?;
+    ensure!(&letter.payload[..] == b"lost", "{letter:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn make_help_tells_of_each_target() -> Result<()> {
+    let told = Shell::of([with(&documented(file!())?, "make help")?])?.run().await?.printed;
+    ensure!(["make demo ", "make test ", "make dev "].iter().all(|target| told.contains(target)), "{told}");
+    Ok(())
 }

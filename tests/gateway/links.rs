@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-
-use crate::commands::{REPOSITORY, pages};
+use sse_tests::pages::{TOP, below};
 
 /// Folders with pages of ours, and pages at the top.
 const FOLDERS: [&str; 4] = ["docs", "charts/sse-gateway", "clients/js", "examples"];
@@ -47,11 +46,11 @@ fn wrong(page: &Path, link: &str) -> Option<String> {
 
 #[test]
 fn each_link_in_the_documentation_leads_somewhere() -> Result<()> {
-    let top = Path::new(REPOSITORY);
+    let top = Path::new(TOP);
     let names = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
     let mut all: Vec<PathBuf> = names.iter().map(|name| top.join(name)).collect();
     for folder in FOLDERS {
-        pages(&top.join(folder), &mut all)?;
+        below(&top.join(folder), &mut all)?;
     }
     let (mut seen, mut astray) = (0, Vec::new());
     for page in all {

@@ -40,6 +40,7 @@ mod proxies;
 mod publish;
 mod rebalance;
 mod replay;
+mod retention;
 mod security;
 mod settings;
 mod slow;

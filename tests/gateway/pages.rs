@@ -1,51 +1,83 @@
-//! What the gateway keeps of its memory, and what it gives back.
+//! No command of the documentation is shown unseen: a test runs it as it stands, or `tests/unreachable.md` has the reason
+//! why none does, and `make test` says so.
 
-use std::time::Duration;
+use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
-use sse_tests::nats::Nats;
-use sse_tests::process::Gateway;
-use sse_tests::{eventually, proc};
+use anyhow::{Result, ensure};
+use sse_tests::pages::{Block, TOP, Told, blocks, pages};
 
-/// Bytes of what comes between two events.
-const BETWEEN: usize = 60_000;
-/// So many of either.
-const EVENTS: usize = 1_000;
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(TOP).join(path)).unwrap_or_default()
+}
 
-#[tokio::test]
-async fn the_kernel_makes_no_huge_pages_of_what_the_gateway_gave_back() -> Result<()> {
-    let nats = Nats::start().await?;
-    let gateway = Gateway::start(&nats, json!({})).await?;
-    let id = gateway.id().context("the gateway")?;
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    // A kernel that has none does not tell.
-    let enabled = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
-    ensure!(enabled.is_none_or(|enabled| enabled.trim() == "0"), "{status}");
+/// What is wrong with how a block is told of.
+fn wrong(block: &Block) -> Option<String> {
+    let wrong = match &block.told {
+        _ if block.language.is_empty() => {
+            "it names no language, so nobody knows whether it is shell".to_owned()
+        }
+        Told::Nothing if !block.is_shell() => return None,
+        Told::Nothing => "no comment before it names the test that runs it, or says why none does".to_owned(),
+        _ if block.commands().is_empty() => "it has no command".to_owned(),
+        Told::RunBy(file) if !read(file).contains("file!()") => format!("{file} runs no page"),
+        Told::NotRun(row) if !read("tests/unreachable.md").contains(&format!("| {row} |")) => {
+            format!("tests/unreachable.md has no row {row:?}")
+        }
+        Told::NotRun(row) if !read("tests/run.sh").contains(&format!("\"{row}\"")) => {
+            format!("tests/run.sh does not say {row:?}")
+        }
+        _ => return None,
+    };
+    Some(format!("{}: {wrong}", block.place()))
+}
+
+/// Comments that a reader of the page's source would take for one before a block, and commands that stand in no fence.
+fn astray(page: &str, text: &str) -> Vec<String> {
+    let said = text
+        .lines()
+        .filter(|line| ["<!-- run", "<!-- not run"].iter().any(|begin| line.trim().starts_with(begin)));
+    let told = blocks(page, text).iter().filter(|block| block.told != Told::Nothing).count();
+    let mut wrong = Vec::new();
+    if said.count() != told {
+        wrong.push(format!("{page}: a comment that is before no block"));
+    }
+    let outside: Vec<&str> = text.split("```").step_by(2).flat_map(str::lines).collect();
+    let typed =
+        outside.iter().filter(|line| ["    $ ", "    make "].iter().any(|begin| line.starts_with(begin)));
+    wrong.extend(typed.map(|line| format!("{page}: a command that stands in no fence: {}", line.trim())));
+    wrong
+}
+
+#[test]
+fn each_command_of_the_documentation_is_run_by_a_test_or_has_a_reason() -> Result<()> {
+    let (mut commands, mut all) = (0, Vec::new());
+    for (page, text) in pages()? {
+        let blocks = blocks(&page, &text);
+        commands += blocks.iter().filter(|block| block.is_shell()).count();
+        all.extend(blocks.iter().filter_map(wrong));
+        all.extend(astray(&page, &text));
+    }
+    ensure!(commands >= 40, "{commands} blocks of shell");
+    ensure!(all.is_empty(), "{}", all.join("\n"));
     Ok(())
 }
 
-#[tokio::test]
-async fn an_event_in_memory_keeps_nothing_of_what_came_before_it() -> Result<()> {
-    let nats = Nats::start().await?;
-    let gateway = Gateway::start(&nats, json!({"limits": {"maxPayloadBytes": BETWEEN}})).await?;
-    let publisher = nats.publisher().await?;
-    let id = gateway.id().context("the gateway")?;
-    let between = "x".repeat(BETWEEN);
-    let before = proc::memory(id)?;
-    let mut last = 0;
-    for _ in 0..EVENTS {
-        // Nobody's event, which is not kept, on the same connection.
-        publisher.publish("sse._sys.test", &between).await?;
-        last = publisher.publish("sse.acme.user.alice", "x").await?;
-    }
-    eventually("everything came", Duration::from_secs(10), || async {
-        let head = gateway.status().await?["stream"]["head"].as_u64().context("a sequence")?;
-        ensure!(head >= last, "{head}");
-        Ok(())
-    })
-    .await?;
-    let grown = proc::memory(id)?.saturating_sub(before);
-    ensure!(grown < EVENTS * BETWEEN / 2, "{grown} bytes");
-    Ok(())
+#[test]
+fn a_command_that_nobody_runs_is_found() {
+    let told = |text: &str| {
+        let mut wrong: Vec<_> = blocks("page.md", text).iter().filter_map(wrong).collect();
+        wrong.extend(astray("page.md", text));
+        wrong.join("\n")
+    };
+    let fenced = |before: &str| told(&format!("{before}\n```sh\nls\n```\n"));
+    assert_eq!(fenced("<!-- run by tests/gateway/commands.rs -->"), "");
+    assert_eq!(fenced("<!-- not run: docker build -->"), "");
+    assert!(fenced("text").starts_with("page.md:2: no comment before it"));
+    assert!(fenced("<!-- run by tests/gateway/links.rs -->").contains("runs no page"));
+    assert!(fenced("<!-- run by tests/gateway/nowhere.rs -->").contains("runs no page"));
+    assert!(fenced("<!-- not run: too dull -->").contains("no row"));
+    assert!(fenced("<!-- run by tests/gateway/commands.rs -->\n").contains("before no block"));
+    assert!(told("```\nls\n```\n").contains("no language"));
+    assert!(told("text\n\n    make test\n").contains("in no fence"));
+    assert_eq!(told("```yaml\na: 1\n```\n"), "");
 }

@@ -4,6 +4,7 @@
 mod definition;
 mod namespaces;
 mod ownership;
+mod pages;
 mod round_trip;
 
 use std::time::Duration;

@@ -6,6 +6,8 @@ use sse_tests::cluster::{
     CHART, Namespace, RELEASE, SYSTEM, alone_in_namespace, apply, install_with, kubectl, manifest, run,
     values,
 };
+use sse_tests::pages::documented;
+use sse_tests::pages::shell::Shell;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_rendered_again_differs_in_nothing_from_what_is_there() -> Result<()> {
@@ -58,8 +60,8 @@ async fn renamed(namespace: &Namespace) -> Result<()> {
         refused.as_ref().is_err_and(|error| error.to_string().contains("invalid ownership metadata")),
         "{refused:?}"
     );
-    arguments.push("--take-ownership");
-    run("helm", &arguments).await?;
+    let again = documented(file!())?;
+    Shell::of(&again)?.with("-n streams", &format!("-n {system}")).run().await?;
     let kept = kubectl(&["-n", system, "get", "ssegateway", "live", "-o", "name"]).await?;
     ensure!(kept.trim() == "ssegateway.ssegateway.io/live", "{kept}");
     // It is looked after.

@@ -8,6 +8,8 @@ use sse_tests::cluster::{
     Namespace, RELEASE, SYSTEM, alone_in_namespace, install, install_with, kubectl, run,
 };
 use sse_tests::outside::outside;
+use sse_tests::pages::documented;
+use sse_tests::pages::shell::Shell;
 use sse_tests::process::toolbox;
 use tokio::process::Command;
 
@@ -18,8 +20,7 @@ const NAME: &str = "test-sse-gateway";
 async fn helm_test_goes_there_and_back_leaves_nothing_and_fails_when_it_should() -> Result<()> {
     alone_in_namespace("round-trip", async |_: &Namespace| {
         // Helm 3 looks for the logs of what it has removed already.
-        let told =
-            run("helm", &["test", RELEASE, "--namespace", SYSTEM, "--logs", "--timeout", "3m"]).await?;
+        let told = Shell::of(&documented(file!())?)?.run().await?.printed;
         ensure!(told.contains("got what it had missed, and nothing else"), "{told}");
         nothing_is_left().await?;
         run("helm3", &["test", RELEASE, "--namespace", SYSTEM, "--timeout", "3m"]).await?;

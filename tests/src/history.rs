@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::eventually;
 use crate::nats::Nats;
+use crate::pages::documented;
 use crate::process::{Process, START, cache};
 
 /// Where they are asked.
@@ -22,7 +23,7 @@ pub const SUBJECT: &str = "history.get";
 /// How a service fails by NATS' own convention.
 const ERROR: &str = "Nats-Service-Error";
 
-/// `examples/history/history.py`.
+/// `examples/history/history.py`, by the commands of its page.
 pub struct Archive {
     process: Option<Process>,
     dir: TempDir,
@@ -54,11 +55,21 @@ impl Archive {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/history/history.py");
         let python = cache().join("publisher/bin/python").display().to_string();
         let (example, file) = (example.display().to_string(), path("archive.db"));
-        let mut arguments = vec![python.as_str(), &example, &self.url, &file];
         let user = format!("NATS_CREDS={}", path("creds"));
-        if Path::new(&path("creds")).exists() {
-            arguments.insert(0, &user);
-        }
+        let block = documented(file!())?.remove(0).text;
+        let (install, command) = block.trim_end().split_once('\n').context("two lines")?;
+        let pinned = include_str!("../publisher/requirements.txt");
+        let version = install.split("==").nth(1).context("a version")?.trim_end_matches('\'');
+        ensure!(pinned.contains(&format!("nats-py=={version}\n")), "the tests run with another: {install}");
+        let named = command.split(' ').filter_map(|word| match word {
+            "NATS_CREDS=history.creds" => Path::new(&path("creds")).exists().then_some(user.as_str()),
+            "python" => Some(&python),
+            "history.py" => Some(&example),
+            "nats://nats:4222" => Some(&self.url),
+            "archive.db" => Some(&file),
+            other => Some(other),
+        });
+        let arguments: Vec<&str> = named.collect();
         let answers = self.log().matches("Answers on").count();
         self.process = Some(Process::start(Path::new("/usr/bin/env"), &arguments, path("log").into())?);
         let begun = eventually("the example to answer", START, || async {

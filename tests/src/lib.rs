@@ -26,6 +26,7 @@ pub mod nats;
 pub mod nginx;
 pub mod nsc;
 pub mod outside;
+pub mod pages;
 pub mod proc;
 pub mod process;
 pub mod prometheus;

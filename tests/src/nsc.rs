@@ -10,6 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
 use serde_json::{Map, Value, json};
 
+use crate::pages::{Told, blocks};
+
 /// The gateway that the document is about.
 const GATEWAY: &str = "default_live";
 
@@ -38,7 +40,7 @@ struct User {
 }
 
 impl Accounts {
-    /// Runs the first block of shell in `document` that calls `nsc`, with an `nsc` that only notes what it
+    /// Runs the block of shell in `document` that is for this, with an `nsc` that only notes what it
     /// is asked for.
     ///
     /// # Errors
@@ -61,10 +63,9 @@ impl Accounts {
         let pods = format!("PODS=sse-pods.{}", GATEWAY.replace('_', "."));
         ensure!(text.contains(&pods), "the document does not say {pods:?}");
         let text = text.replace(&pods, &format!("PODS=sse-pods.{namespace}.{gateway}"));
-        let block = text
-            .split("```")
-            .find_map(|block| block.strip_prefix("sh\n").filter(|block| block.contains("nsc add user")))
-            .context("a block of shell with nsc")?;
+        let documented =
+            blocks("", &text).into_iter().find(|block| block.told == Told::RunBy(file!().into()));
+        let block = documented.context("a block of shell with nsc")?.text;
         let script = format!("nsc() {{ printf '%s\\n' \"$@\" ''; }}\nkubectl() {{ :; }}\n{block}");
         // Some lines write files.
         let dir = tempfile::tempdir()?;
