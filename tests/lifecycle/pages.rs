@@ -7,6 +7,8 @@ use sse_tests::cluster::{Namespace, SYSTEM, alone_in_namespace, apply, install, 
 use sse_tests::pages::shell::Shell;
 use sse_tests::pages::{Block, documented};
 
+use super::forget_log;
+
 const RULES: &str = "prometheusrules.monitoring.coreos.com";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,6 +38,7 @@ impl Left {
 
 async fn walk() -> Result<()> {
     let mut left = Left(documented(file!())?);
+    forget_log().await?;
     quick_start(&mut left).await?;
     dashboards(&left.take("dashboards.enabled=true")?).await?;
     let first = left.take("helm test")?;
