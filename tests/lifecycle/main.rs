@@ -10,7 +10,6 @@ mod round_trip;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use futures::TryStreamExt as _;
 use serde_json::json;
 use sse_tests::client::Stream;
 use sse_tests::cluster::{
@@ -65,18 +64,5 @@ async fn serves_on(namespace: &Namespace, stream: &mut Stream, pods: &[String], 
     outside().await?.publisher.publish(&subject, when).await?;
     let event = stream.event().await?;
     ensure!(event.data == when, "{when}: {event:?}");
-    Ok(())
-}
-
-/// Takes away the log of gateways with the prefix that all have by themselves: it belongs to one that is gone, and no
-/// gateway deletes a log.
-async fn forget_log() -> Result<()> {
-    let outside = outside().await?;
-    let mut streams = outside.publisher.jetstream.stream_names();
-    while let Some(stream) = streams.try_next().await? {
-        if stream == "SSE_sse" {
-            outside.publisher.jetstream.delete_stream(&stream).await?;
-        }
-    }
     Ok(())
 }

@@ -13,8 +13,6 @@ use sse_tests::pages::shell::Shell;
 use sse_tests::process::toolbox;
 use tokio::process::Command;
 
-use super::forget_log;
-
 /// The test's pod, its gateway, and all that it makes.
 const NAME: &str = "test-sse-gateway";
 
@@ -78,7 +76,6 @@ async fn the_notes_hold_commands_that_work() -> Result<()> {
         };
         kubectl(&["-n", SYSTEM, "delete", "ssegateway/live", "secret/live-jwt", "--ignore-not-found"])
             .await?;
-        forget_log().await?;
         worked
     })
     .await

@@ -54,7 +54,7 @@ impl Block {
     pub fn commands(&self) -> String {
         if self.language == "console" {
             let typed = self.text.lines().filter_map(|line| line.strip_prefix("$ "));
-            return typed.map(|line| format!("{line}\n")).collect();
+            return typed.flat_map(|line| [line, "\n"]).collect();
         }
         self.text.clone()
     }
@@ -120,7 +120,7 @@ pub fn blocks(page: &str, text: &str) -> Vec<Block> {
         let indent = line.len() - line.trim_start().len();
         if let Some(language) = line.trim_start().strip_prefix("```") {
             let within = lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```");
-            let text = within.map(|line| format!("{}\n", line.get(indent..).unwrap_or_default())).collect();
+            let text = within.flat_map(|line| [line.get(indent..).unwrap_or_default(), "\n"]).collect();
             let (page, language) = (page.to_owned(), language.to_owned());
             let told = std::mem::replace(&mut told, Told::Nothing);
             all.push(Block { page, line: number + 1, language, text, told });

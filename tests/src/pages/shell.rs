@@ -92,7 +92,7 @@ impl Shell {
     /// With one more command of the test's own at the end.
     #[must_use]
     pub fn then(mut self, command: &str) -> Self {
-        self.script += &format!("{command}\n");
+        self.script.extend([command, "\n"]);
         self
     }
 
