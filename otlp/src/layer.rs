@@ -7,6 +7,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
 /// What hands over the spans of this target, and no others, with nothing but what they say themselves.
+#[must_use]
 pub fn layer<S>(tracer: SdkTracer, target: &'static str) -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
