@@ -7,10 +7,11 @@ use sse_crds::SseGatewaySpec;
 
 use super::{Owner, selector};
 
-/// None for a single pod: its budget would only hold up the drain of its node.
+/// None for a gateway that never has two pods: there is nothing to take in turn. While an autoscaled one has a single pod
+/// its budget holds nothing up: one may always be unavailable.
 pub fn plan(owner: &Owner, spec: &SseGatewaySpec) -> Option<PodDisruptionBudget> {
-    let fewest = spec.autoscaling.as_ref().map_or(spec.replicas, |autoscaling| autoscaling.min_replicas);
-    (fewest >= 2).then(|| PodDisruptionBudget {
+    let most = spec.autoscaling.as_ref().map_or(spec.replicas, |autoscaling| autoscaling.max_replicas);
+    (most >= 2).then(|| PodDisruptionBudget {
         metadata: owner.child(owner.name.clone(), &[].into()),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
@@ -48,11 +49,16 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_that_may_have_a_single_pod_has_none() {
+    fn a_gateway_that_may_have_two_pods_has_one() {
         assert!(budget(json!({"replicas": 2})).is_some());
         assert!(budget(json!({"replicas": 1})).is_none());
         assert!(budget(json!({"replicas": 0})).is_none());
-        assert!(budget(json!({"replicas": 1, "autoscaling": {"minReplicas": 2}})).is_some());
-        assert!(budget(json!({"replicas": 5, "autoscaling": {"minReplicas": 1}})).is_none());
+        let autoscaled = |fewest: i32, most: i32| {
+            budget(json!({"replicas": 1, "autoscaling": {"minReplicas": fewest, "maxReplicas": most}}))
+        };
+        assert!(autoscaled(2, 4).is_some());
+        let budget = autoscaled(1, 20).expect("a budget");
+        assert_eq!(budget["spec"]["maxUnavailable"], 1, "a single pod may go");
+        assert!(autoscaled(1, 1).is_none());
     }
 }
