@@ -100,6 +100,11 @@ fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
 fn config_hash(meta: &ObjectMeta) -> Option<&str> {
     meta.annotations.as_ref()?.get(CONFIG_HASH).map(String::as_str)
 }
@@ -122,6 +127,7 @@ async fn ask(pods: &[Pod], hash: Option<&str>, context: &Context) -> Vec<status:
     let seen = |pod: &Pod| status::Pod {
         current: hash.is_some() && config_hash(&pod.metadata) == hash,
         terminating: pod.metadata.deletion_timestamp.is_some(),
+        ready: is_ready(pod),
         report: address(pod).and_then(|_| report(pod)),
     };
     pods.iter().map(seen).collect()
@@ -139,6 +145,18 @@ mod tests {
             "status": {"phase": phase, "podIP": ip},
         }))
         .expect("a pod")
+    }
+
+    #[test]
+    fn a_pod_is_ready_when_kubernetes_says_so() {
+        let pod = |status: &str| -> Pod {
+            let conditions =
+                json!([{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": status}]);
+            serde_json::from_value(json!({"status": {"conditions": conditions}})).expect("a pod")
+        };
+        assert!(is_ready(&pod("True")));
+        assert!(!is_ready(&pod("False")));
+        assert!(!is_ready(&Pod::default()));
     }
 
     #[test]

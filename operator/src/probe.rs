@@ -99,12 +99,30 @@ impl Prober {
             return Vec::new();
         }
         let read = async {
-            let reports = join_all(pods.iter().map(|ip| self.read(*ip, ADMIN_PORT))).await;
+            let reports = self.read_at(pods, ADMIN_PORT).await;
             let answers = reports.iter().flatten();
             telemetry::answered(answers.clone().count(), answers.filter(|report| report.ready).count());
             reports
         };
         read.instrument(telemetry::probe(pods.len())).await
+    }
+
+    /// Where some answer, those that did not are asked once more: over one lost packet no condition should change to and
+    /// fro. Where nobody does, a second time would tell no more.
+    async fn read_at(
+        &self,
+        pods: &[IpAddr],
+        port: impl std::fmt::Display + Copy,
+    ) -> Vec<Result<Report, Error>> {
+        let reports = join_all(pods.iter().map(|ip| self.read(*ip, port))).await;
+        if !reports.iter().any(Result::is_ok) {
+            return reports;
+        }
+        let again = pods.iter().zip(reports).map(async |(ip, report)| match report {
+            Ok(report) => Ok(report),
+            Err(_) => self.read(*ip, port).await,
+        });
+        join_all(again).await
     }
 
     async fn read(&self, ip: IpAddr, port: impl std::fmt::Display) -> Result<Report, Error> {
@@ -198,6 +216,34 @@ mod tests {
         let port = listener.local_addr().expect("an address").port();
         let error = Prober::new().read(Ipv4Addr::LOCALHOST.into(), port).await.expect_err("no report");
         assert!(matches!(error, Error::Deadline), "{error:?}");
+    }
+
+    /// A pod on this address that answers each of these once.
+    async fn answering(ip: [u8; 4], port: u16, answers: &'static [&'static str]) -> u16 {
+        let listener = TcpListener::bind((Ipv4Addr::from(ip), port)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            for status in answers {
+                let (mut socket, _) = listener.accept().await.expect("a connection");
+                let length = socket.read(&mut [0; 4096]).await.expect("a request");
+                assert!(length > 0, "no request");
+                socket.write_all(http(status, "{}").as_bytes()).await.expect("written");
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn who_does_not_answer_among_others_is_asked_once_more() {
+        let port = answering([127, 0, 0, 1], 0, &["200 OK"]).await;
+        answering([127, 0, 0, 2], port, &["503 Busy", "200 OK"]).await;
+        answering([127, 0, 0, 3], port, &["503 Busy", "503 Busy", "200 OK"]).await;
+        let pods = [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
+        let read: Vec<_> = Prober::new().read_at(&pods, port).await.iter().map(Result::is_ok).collect();
+        assert_eq!(read, [true, true, false]);
+        // Where nobody answers it stays with once.
+        let port = answering([127, 0, 0, 4], 0, &["503 Busy", "200 OK"]).await;
+        assert!(Prober::new().read_at(&[IpAddr::from([127, 0, 0, 4])], port).await[0].is_err());
     }
 
     #[tokio::test]

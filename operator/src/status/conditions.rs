@@ -101,8 +101,9 @@ fn counts(rollout: &Rollout) -> String {
 }
 
 fn nats_connected(gateway: &SseGateway, seen: &Observation) -> Verdict {
-    let staying: Vec<&Pod> = seen.pods.iter().flatten().filter(|pod| !pod.terminating).collect();
-    let states: Vec<(bool, &Report)> = staying
+    let staying = seen.pods.iter().flatten().filter(|pod| !pod.terminating).count();
+    let counting: Vec<&Pod> = seen.pods.iter().flatten().filter(|pod| pod.counts()).collect();
+    let states: Vec<(bool, &Report)> = counting
         .iter()
         .filter_map(|pod| {
             let report = pod.report.as_ref()?;
@@ -110,14 +111,14 @@ fn nats_connected(gateway: &SseGateway, seen: &Observation) -> Verdict {
         })
         .collect();
     let connected = states.iter().filter(|(connected, _)| *connected).count();
-    let (all, read) = (staying.len(), states.len());
-    if all == 0 {
+    let (all, read) = (counting.len(), states.len());
+    if staying == 0 {
         return Verdict::unknown("NoPods", "there is no pod to ask");
     }
     if read == 0 {
         return Verdict::unknown(
             "PodsUnreadable",
-            format!("the admin port (9090) of none of {all} pods could be read"),
+            format!("the admin port (9090) of none of {staying} pods could be read"),
         );
     }
     let mut message = format!("{connected} of {all} pods are connected to {}", gateway.spec.nats.url);
@@ -134,6 +135,8 @@ fn nats_connected(gateway: &SseGateway, seen: &Observation) -> Verdict {
     match connected {
         0 => Verdict::no("Disconnected", message),
         _ if connected < read => Verdict::no("Partial", message),
+        // Nobody says no, and nobody knows of all.
+        _ if read < all => Verdict::unknown("Partial", message),
         _ => Verdict::yes("Connected", message),
     }
 }

@@ -34,6 +34,8 @@ pub struct Pod {
     pub current: bool,
     /// Whether it is on its way out.
     pub terminating: bool,
+    /// Whether Kubernetes sends it clients.
+    pub ready: bool,
     /// What it says of itself; none if it could not be read.
     pub report: Option<Report>,
 }
@@ -112,8 +114,19 @@ pub fn settle(
     next
 }
 
-/// Open streams over all pods, those that drain included.
+impl Pod {
+    /// Whether it has to be known for what is said of all: one that comes or goes is not waited for.
+    const fn counts(&self) -> bool {
+        !self.terminating && (self.ready || self.report.is_some())
+    }
+}
+
+/// Open streams over all pods, those that drain included. The sum is not known while a pod that serves was not read.
 fn connections(seen: &Observation) -> Option<i64> {
+    let known = |pod: &Pod| pod.report.as_ref().is_some_and(|report| report.connections.is_some());
+    if seen.pods.iter().flatten().any(|pod| pod.counts() && !known(pod)) {
+        return None;
+    }
     let counts: Vec<i64> = seen.reports().filter_map(|(_, report)| report.connections).collect();
     if !counts.is_empty() {
         return Some(counts.iter().sum());

@@ -22,7 +22,12 @@ fn pod(connections: i64, connected: bool) -> Pod {
     let nats =
         Nats { connected: Some(connected), last_error: (!connected).then(|| "connection refused".into()) };
     let report = Report { ready: connected, connections: Some(connections), nats, ..Report::default() };
-    Pod { current: true, terminating: false, report: Some(report) }
+    Pod { current: true, terminating: false, ready: connected, report: Some(report) }
+}
+
+/// A pod that serves, and does not answer.
+fn silent() -> Pod {
+    Pod { current: true, ready: true, ..Pod::default() }
 }
 
 fn seen(rollout: Rollout, pods: Vec<Pod>) -> Observation {
@@ -84,17 +89,18 @@ fn each_thing_that_is_missing_has_its_reason() {
     let stuck = Rollout { progress: "ProgressDeadlineExceeded".into(), ..starting.clone() };
     let stale = Rollout { observed: false, ..rollout(2, 2) };
     let both = || vec![pod(1, true), pod(1, true)];
-    let unread = Pod { current: true, ..Pod::default() };
+    let starts = Pod { current: true, ..Pod::default() };
     let cases = [
         (seen(rolling, both()), ("False", "RollingOut")),
         (seen(stale, both()), ("False", "RollingOut")),
-        (seen(starting, vec![unread.clone(), unread.clone()]), ("False", "RollingOut")),
-        (seen(stuck, vec![unread.clone()]), ("False", "ProgressDeadlineExceeded")),
+        (seen(starting, vec![starts.clone(), starts.clone()]), ("False", "RollingOut")),
+        (seen(stuck, vec![starts]), ("False", "ProgressDeadlineExceeded")),
         (seen(rollout(2, 0), both()), ("False", "NoReadyPods")),
         (seen(rollout(2, 1), both()), ("False", "PodsNotReady")),
         (seen(rollout(0, 0), vec![]), ("False", "ScaledToZero")),
         (seen(rollout(2, 2), vec![pod(1, true), pod(1, false)]), ("False", "NatsDisconnected")),
-        (seen(rollout(1, 1), vec![unread]), ("Unknown", "PodsUnreadable")),
+        (seen(rollout(1, 1), vec![silent()]), ("Unknown", "PodsUnreadable")),
+        (seen(rollout(2, 2), vec![pod(1, true), silent()]), ("Unknown", "Partial")),
         (Observation::default(), ("False", "RollingOut")),
     ];
     for (seen, expected) in cases {
@@ -130,15 +136,20 @@ fn nats_is_connected_partly_not_at_all_or_it_is_not_known() {
     assert_eq!(text, "1 of 2 pods are connected to nats://nats:4222: connection refused");
     let (status, reason, _) = nats(vec![pod(0, false), pod(0, false)]);
     assert_eq!((status.as_str(), reason.as_str()), ("False", "Disconnected"));
-    let (status, reason, _) = nats(vec![Pod::default()]);
-    assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "PodsUnreadable"));
+    for unread in [silent(), Pod::default()] {
+        let (status, reason, _) = nats(vec![unread]);
+        assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "PodsUnreadable"));
+    }
     let (status, reason, _) = nats(vec![]);
     assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "NoPods"));
-    let (status, _, text) = nats(vec![pod(0, true), Pod::default()]);
-    assert_eq!(status, "True");
+    let (status, reason, text) = nats(vec![pod(0, true), silent()]);
+    assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "Partial"), "not known of all");
     assert!(text.ends_with("1 could not be read"), "{text}");
-    let leaving = Pod { terminating: true, ..pod(0, false) };
-    assert_eq!(nats(vec![pod(0, true), leaving]).0, "True", "a pod on its way out does not count");
+    assert_eq!(nats(vec![pod(0, true), pod(0, false), silent()]).0, "False");
+    let leaving = [Pod { terminating: true, ..pod(0, false) }, Pod { terminating: true, ..silent() }];
+    for other in [Pod::default()].into_iter().chain(leaving) {
+        assert_eq!(nats(vec![pod(0, true), other]).0, "True", "a pod that comes or goes does not count");
+    }
 }
 
 #[test]
@@ -181,11 +192,11 @@ fn a_pods_complaint_names_the_users_field() {
 fn pods_with_the_present_configuration_are_heard_first() {
     let complaint = |reason: &str, current: bool| Pod {
         current,
-        terminating: false,
         report: Some(Report {
             problems: vec![Problem { reason: reason.into(), message: "m".into() }],
             ..Report::default()
         }),
+        ..Pod::default()
     };
     let status = assessed(&seen(rollout(2, 2), vec![complaint("Old", false), complaint("New", true)]));
     assert_eq!(verdict(&status, READY), ("False", "New"));
@@ -194,12 +205,15 @@ fn pods_with_the_present_configuration_are_heard_first() {
 #[test]
 fn connections_are_absent_when_they_are_not_known() {
     let connections = |seen: Observation| assessed(&seen).connections;
-    assert_eq!(connections(seen(rollout(2, 2), vec![Pod::default()])), None);
+    assert_eq!(connections(seen(rollout(2, 2), vec![silent()])), None);
+    assert_eq!(connections(seen(rollout(2, 2), vec![pod(5, true), silent()])), None, "not 5");
+    assert_eq!(connections(seen(rollout(2, 1), vec![pod(5, true), Pod::default()])), Some(5), "it starts");
     assert_eq!(connections(seen(rollout(2, 0), vec![])), None);
     assert_eq!(connections(seen(rollout(0, 0), vec![])), Some(0));
     assert_eq!(connections(Observation { pods: None, ..seen(rollout(0, 0), vec![]) }), None);
     let leaving = Pod { terminating: true, ..pod(5, true) };
-    assert_eq!(connections(seen(rollout(1, 1), vec![pod(2, true), leaving])), Some(7));
+    let gone = Pod { terminating: true, ..silent() };
+    assert_eq!(connections(seen(rollout(1, 1), vec![pod(2, true), leaving, gone])), Some(7));
 }
 
 #[test]
