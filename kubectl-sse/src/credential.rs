@@ -10,11 +10,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::stdin;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::arguments::JwtArguments;
+use crate::input;
 
 /// A command may have to ask an issuer, and its user.
 const COMMAND: Duration = Duration::from_mins(1);
@@ -154,7 +155,7 @@ impl Credential {
             Origin::Given(text) => Jwt::of(text).context("--jwt")?,
             // It ends only once.
             Origin::Input if again => bail!("the JWT of standard input has expired or was refused"),
-            Origin::Input => Jwt::of(&input().await?).context("--jwt -")?,
+            Origin::Input => Jwt::of(&input::whole(stdin(), MAX_JWT, INPUT).await?).context("--jwt -")?,
             Origin::File(file) => Jwt::of(&tokio::fs::read_to_string(file).await.context("--jwt-file")?)
                 .with_context(|| file.display().to_string())?,
             Origin::Command(command) => {
@@ -165,22 +166,20 @@ impl Credential {
         Ok(jwt)
     }
 
+    /// Whether it may give another JWT than the last, or one after it gave none.
+    pub const fn can_renew(&self) -> bool {
+        matches!(self.origin, Origin::File(_) | Origin::Command(_))
+    }
+
     /// Asks for another one, because the last was refused: whether another can be had at all.
     pub async fn renew(&mut self) -> Result<bool> {
         let before = self.present.clone();
-        if !matches!(self.origin, Origin::File(_) | Origin::Command(_)) {
+        if !self.can_renew() {
             return Ok(false);
         }
         self.present = None;
         Ok(Some(self.get().await?) != before)
     }
-}
-
-async fn input() -> Result<String> {
-    let mut text = String::new();
-    let mut input = tokio::io::stdin().take(MAX_JWT);
-    timeout(INPUT, input.read_to_string(&mut text)).await.context("standard input does not end")??;
-    Ok(text)
 }
 
 async fn run(command: &str) -> Result<String> {

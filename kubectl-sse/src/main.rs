@@ -2,7 +2,7 @@
 //!
 //! One file for each command: [`status`], [`tail`], [`publish`], [`drain`], [`doctor`]. They see gateways and their
 //! pods through [`cluster`], speak HTTP through a [`door`], which is a port-forward or a public URL, read streams by
-//! [`frames`], take JWTs from [`credential`], and print through [`say`].
+//! [`frames`], take JWTs from [`credential`], read what is given to them by [`input`], and print through [`say`].
 //!
 //! Every wait has a deadline. A JWT is never printed. Nothing is changed but by `publish` and `drain`, and nothing
 //! mints credentials.
@@ -14,6 +14,7 @@ mod doctor;
 mod door;
 mod drain;
 mod frames;
+mod input;
 mod publish;
 mod report;
 mod say;

@@ -10,13 +10,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use hyper::Method;
 use sse_crds::SseGatewaySpec;
 use sse_crds::encoding::{IN_TOKENS, percent};
-use tokio::io::AsyncReadExt as _;
-use tokio::time::timeout;
+use tokio::io::stdin;
 
 use crate::arguments;
 use crate::cluster::Cluster;
 use crate::credential::{Credential, Said};
 use crate::door::{Answer, Door};
+use crate::input;
 use crate::say;
 use crate::session;
 
@@ -85,12 +85,7 @@ async fn data(argument: &str) -> Result<String> {
     if argument != "-" {
         return Ok(argument.to_owned());
     }
-    let mut text = String::new();
-    let mut input = tokio::io::stdin().take(MAX_DATA);
-    timeout(INPUT, input.read_to_string(&mut text))
-        .await
-        .context("--data -: standard input does not end")??;
-    Ok(text)
+    input::whole(stdin(), MAX_DATA, INPUT).await.context("--data -")
 }
 
 fn event(arguments: &arguments::Publish, data: String) -> Result<Event> {
