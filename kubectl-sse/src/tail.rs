@@ -1,7 +1,8 @@
 //! `kubectl sse tail`: the events of a stream, each once, whatever happens to pods.
 //!
 //! A stream that ends is opened again at its cursor, at another pod where there is one. It ends for good when its last
-//! event was the last, when the gateway refuses in a way that does not pass, or when enough events came.
+//! event was the last, when the gateway refuses in a way that does not pass, or when enough events came. Who makes the
+//! JWTs may be away meanwhile.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -104,7 +105,10 @@ struct Tail<'a> {
 impl Tail<'_> {
     /// Follows one stream to its end.
     async fn follow(&mut self, door: &Door, pod: Option<&str>) -> Result<End> {
-        let jwt = self.credential.get().await?;
+        let jwt = match self.credential.get().await {
+            Ok(jwt) => jwt,
+            Err(error) => return self.without_jwt(error),
+        };
         let mut line = match door.open().await {
             Ok(line) => line,
             Err(error) => return Ok(End::Lost(error.to_string())),
@@ -135,11 +139,13 @@ impl Tail<'_> {
         let why = format!("the gateway answered {status}: {}", tame(&detail));
         match status {
             429 | 500..=599 => return Ok(End::Lost(why)),
-            401 if self.credential.renew().await? => {
-                return Ok(End::Lost(format!("{why} Another JWT is tried")));
-            }
-            // A pod that does not reach what others know refuses what is good, for a moment.
             401 => {
+                match self.credential.renew().await {
+                    Ok(true) => return Ok(End::Lost(format!("{why} Another JWT is tried"))),
+                    Ok(false) => {}
+                    Err(error) => return self.without_jwt(error),
+                }
+                // A pod that does not reach what others know refuses what is good, for a moment.
                 if let Some(refusals @ 0..REFUSALS) = self.refusals {
                     self.refusals = Some(refusals + 1);
                     return Ok(End::Lost(why));
@@ -148,6 +154,14 @@ impl Tail<'_> {
             _ => {}
         }
         bail!(why)
+    }
+
+    /// Who made a JWT before may be away for a moment, as pods may be. What never worked is told at once.
+    fn without_jwt(&self, error: anyhow::Error) -> Result<End> {
+        if self.refusals.is_some() && self.credential.can_renew() {
+            return Ok(End::Lost(format!("{error:#}")));
+        }
+        Err(error)
     }
 
     async fn print(&mut self, response: Response<Incoming>) -> Result<End> {
@@ -181,7 +195,7 @@ impl Tail<'_> {
         }
         let Some(data) = &block.data else { return Ok(None) };
         let kind = block.event.as_deref().unwrap_or("message");
-        if kind == "heartbeat" && self.gateway.spec.stream.heartbeat_mode == HeartbeatMode::Event {
+        if self.gateway.spec.stream.heartbeat_mode == HeartbeatMode::Event && is_heartbeat(kind, data) {
             return Ok(None);
         }
         let is_gap = kind == "reset" && block.id.is_none();
@@ -197,6 +211,12 @@ impl Tail<'_> {
         }
         Ok((self.arguments.count == Some(self.seen)).then_some(End::Enough))
     }
+}
+
+/// Whether the gateway wrote it. Applications may have events of that name, with data of their own.
+fn is_heartbeat(kind: &str, data: &str) -> bool {
+    kind == "heartbeat"
+        && serde_json::from_str(data).is_ok_and(|data: serde_json::Value| data["type"] == "heartbeat")
 }
 
 /// An event as it is printed.
@@ -215,7 +235,11 @@ fn line(block: &Block, kind: &str, data: &str, output: Output, paint: Paint) -> 
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::arguments::{Arguments, Command};
+    use crate::door::{Trust, Url};
 
     fn block(id: Option<&str>, data: &str) -> Block {
         Block { id: id.map(str::to_owned), data: Some(data.into()), ..Block::default() }
@@ -237,5 +261,52 @@ mod tests {
         let event = block(Some("6f-1"), "a\nb");
         let text = line(&event, "message", "a\nb", Output::Json, Paint::plain());
         assert_eq!(text, r#"{"data":"a\nb","event":"message","id":"6f-1"}"#);
+    }
+
+    #[test]
+    fn a_heartbeat_is_known_by_its_data() {
+        assert!(is_heartbeat("heartbeat", r#"{"type":"heartbeat","timestamp":"1764342797.123"}"#));
+        for (kind, data) in [
+            ("heartbeat", r#"{"bpm":72}"#),
+            ("heartbeat", "72"),
+            ("heartbeat", ""),
+            ("pulse", r#"{"type":"heartbeat"}"#),
+        ] {
+            assert!(!is_heartbeat(kind, data), "{kind} {data}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_gives_no_jwt_ends_a_tail_only_before_its_first_stream() {
+        let door = Door::Url {
+            url: Url::parse("https://nowhere.invalid").expect("a URL"),
+            trust: Trust::of_machine(None).expect("whom this machine trusts"),
+        };
+        for (flag, word, refusals, goes_on) in [
+            ("--jwt-command", "exit 3", None, false),
+            ("--jwt-command", "exit 3", Some(0), true),
+            ("--jwt", "none", Some(0), false),
+        ] {
+            let asked = Arguments::try_parse_from(["kubectl-sse", "tail", "live", flag, word]);
+            let Ok(Arguments { command: Command::Tail(arguments), .. }) = asked else {
+                unreachable!("that is what is asked for");
+            };
+            let gateway = json!({
+                "apiVersion": "ssegateway.io/v1alpha1", "kind": "SseGateway", "metadata": {"name": "live"},
+                "spec": {"nats": {"url": "nats://nats"}, "auth": {"issuers": []}},
+            });
+            let mut tail = Tail {
+                arguments: &arguments,
+                gateway: serde_json::from_value(gateway).expect("a gateway"),
+                credential: Credential::required(&arguments.jwt).expect("a way"),
+                cursor: String::new(),
+                seen: 0,
+                refusals,
+                paint: Paint::plain(),
+            };
+            let end = tail.follow(&door, None).await;
+            assert_eq!(matches!(end, Ok(End::Lost(_))), goes_on, "{flag} {refusals:?}");
+            assert_eq!(end.is_err(), !goes_on, "{flag} {refusals:?}");
+        }
     }
 }
