@@ -5,7 +5,6 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use futures::future::try_join_all;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -18,8 +17,8 @@ use crate::cluster::{Cluster, namespace_of, serves};
 use crate::report::{self, Report, Stream};
 use crate::say::{self, Node, Paint, tame};
 
-/// Pods that are asked at once.
-const AT_ONCE: usize = 16;
+/// Gateways that are looked at at once, and pods of each.
+const AT_ONCE: (usize, usize) = (4, 16);
 
 /// A gateway, as it was seen.
 #[derive(Debug, Serialize)]
@@ -34,6 +33,8 @@ struct Seen {
     connections: Option<u64>,
     stream: Option<Stream>,
     pods: Vec<SeenPod>,
+    /// Why the pods could not be listed.
+    error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,7 +54,8 @@ struct SeenPod {
 /// When the API server does not answer, or there is no gateway.
 pub async fn run(cluster: &Cluster, arguments: &arguments::Status) -> Result<ExitCode> {
     let gateways = cluster.gateways(arguments.name.as_deref(), arguments.all_namespaces).await?;
-    let seen = try_join_all(gateways.iter().map(|gateway| look(cluster, gateway))).await?;
+    let looks = stream::iter(gateways.iter().map(|gateway| look(cluster, gateway)));
+    let seen: Vec<Seen> = looks.buffered(AT_ONCE.0).collect().await;
     match arguments.output {
         Output::Json => say::out(&serde_json::to_string_pretty(&seen)?)?,
         Output::Text => {
@@ -64,16 +66,20 @@ pub async fn run(cluster: &Cluster, arguments: &arguments::Status) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-async fn look(cluster: &Cluster, gateway: &SseGateway) -> Result<Seen> {
+async fn look(cluster: &Cluster, gateway: &SseGateway) -> Seen {
     let namespace = namespace_of(gateway);
-    let pods = cluster.pods(gateway).await?;
+    let (pods, error) = match cluster.pods(gateway).await {
+        Ok(pods) => (pods, None),
+        // Those of other gateways may be listed all the same.
+        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+    };
     let pods = stream::iter(pods.iter().map(|pod| ask(cluster, &namespace, pod)));
-    let pods: Vec<SeenPod> = pods.buffered(AT_ONCE).collect().await;
+    let pods: Vec<SeenPod> = pods.buffered(AT_ONCE.1).collect().await;
     let status = gateway.status.clone().unwrap_or_default();
     let counts: Vec<u64> = reports(&pods).filter_map(|report| report.connections).collect();
     // The pod that is furthest knows the most of the log.
     let streams = reports(&pods).filter_map(|report| report.stream.clone());
-    Ok(Seen {
+    Seen {
         rolled_out: rolled_out(gateway),
         name: gateway.name_any(),
         namespace,
@@ -83,7 +89,8 @@ async fn look(cluster: &Cluster, gateway: &SseGateway) -> Result<Seen> {
         connections: (!counts.is_empty()).then(|| counts.iter().sum()),
         stream: streams.max_by_key(|stream| stream.last_sequence),
         pods,
-    })
+        error,
+    }
 }
 
 fn reports(pods: &[SeenPod]) -> impl Iterator<Item = &Report> {
@@ -131,7 +138,9 @@ fn tree(seen: &Seen, paint: Paint) -> Node {
     for pod in &seen.pods {
         add_pod(&mut root, pod, paint);
     }
-    if seen.pods.is_empty() {
+    if let Some(error) = &seen.error {
+        root.add(paint.bad(&tame(error)));
+    } else if seen.pods.is_empty() {
         root.add(paint.odd("no pod"));
     }
     if let Some(stream) = &seen.stream {
@@ -215,6 +224,7 @@ mod tests {
             connections: Some(5),
             stream: Some(Stream { name: "SSE_sse".into(), epoch: None, last_sequence: 7, lag: 0 }),
             pods,
+            error: None,
         }
     }
 
@@ -265,5 +275,16 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+    }
+    #[test]
+    fn pods_that_may_not_be_listed_are_a_line_of_their_gateway() {
+        let mut seen = seen(&json!([]), vec![]);
+        assert!(tree(&seen, Paint::plain()).render().contains("├─ no pod\n"));
+        seen.error = Some("the pods can not be read: forbidden".into());
+        let text = tree(&seen, Paint::plain()).render();
+        assert!(
+            text.contains("├─ the pods can not be read: forbidden\n") && !text.contains("no pod"),
+            "{text}"
+        );
     }
 }
