@@ -1,19 +1,20 @@
 //! `kubectl sse doctor`: the usual mistakes of a gateway, each with why it matters and what to do.
 //!
 //! Each room looks at one thing and says what it [found](finding): what is [declared], the [pods], the [jwt], the
-//! [way] from clients to pods as it is declared, and a [probe] of it. What could not be looked at is said too.
+//! [way] from clients to pods as it is declared, its [scaling], and a [probe] of the way. What could not be looked at is said too.
 
 mod declared;
 mod finding;
 mod jwt;
 mod pods;
 mod probe;
+mod scaling;
 mod way;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kube::ResourceExt as _;
 use serde::Serialize;
 use sse_crds::SseGateway;
@@ -24,6 +25,9 @@ use crate::credential::{Credential, Jwt};
 use crate::door::{Door, Trust, Url};
 use crate::say::{self, Paint};
 use finding::{Finding, Severity};
+
+/// Gateways that are looked at at once; of each, several pods.
+const AT_ONCE: usize = 4;
 
 /// What was found of a gateway, and how far the look went.
 #[derive(Debug, Default, Serialize)]
@@ -47,7 +51,7 @@ pub async fn run(cluster: &Cluster, arguments: &arguments::Doctor) -> Result<Exi
         None => None,
     };
     let examined = gateways.iter().map(|gateway| examine(cluster, gateway, arguments, jwt.as_ref()));
-    let examined = join_all(examined).await.into_iter().collect::<Result<Vec<_>>>()?;
+    let examined: Vec<_> = stream::iter(examined).buffered(AT_ONCE).try_collect().await?;
     match arguments.output {
         Output::Json => say::out(&serde_json::to_string_pretty(&examined)?)?,
         Output::Text => {
@@ -71,7 +75,7 @@ async fn examine(
     one.findings.extend(declared::advice(&gateway.spec));
     one.looked.push("the declaration".into());
 
-    let seen = pods::look(cluster, gateway).await?;
+    let seen = pods::look(cluster, gateway).await;
     one.looked.push(format!("{} pods", seen.looked.len()));
     one.skipped.extend(seen.skipped.clone());
     one.findings.extend(pods::findings(gateway, &seen));
@@ -85,9 +89,12 @@ async fn examine(
         one.skipped
             .push("credentials and the first byte of a stream: give --jwt-command or --jwt-file".into());
     }
-    let declared_way = way::look(cluster, gateway).await;
-    one.findings.extend(declared_way.findings);
-    one.skipped.extend(declared_way.skipped);
+    for way::Way { findings, skipped } in
+        [way::look(cluster, gateway).await, scaling::look(cluster, gateway).await]
+    {
+        one.findings.extend(findings);
+        one.skipped.extend(skipped);
+    }
     way_to_pods(cluster, gateway, arguments, jwt, &mut one).await?;
     declared::condition(gateway, &mut one.findings);
     finding::settle(&mut one.findings);

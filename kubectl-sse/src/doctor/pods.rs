@@ -1,6 +1,7 @@
 //! What is seen of the pods: how they run, what they say of themselves, and what the NATS server told them.
 
 mod complaint;
+mod ended;
 
 use std::collections::BTreeSet;
 
@@ -27,6 +28,8 @@ const SKEW: i64 = 10;
 #[derive(Default)]
 pub struct Pods {
     pub looked: Vec<Looked>,
+    /// Why they could not be listed.
+    unlisted: Option<String>,
     /// Why there is no pod, as the API server told whoever would make it.
     not_made: Option<String>,
     pub skipped: Vec<String>,
@@ -50,13 +53,14 @@ impl Pods {
     }
 }
 
-/// # Errors
-///
-/// When the pods can not be listed.
-pub async fn look(cluster: &Cluster, gateway: &SseGateway) -> Result<Pods> {
+pub async fn look(cluster: &Cluster, gateway: &SseGateway) -> Pods {
     let namespace = namespace_of(gateway);
-    let pods =
-        cluster.pods(gateway).await?.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let pods = match cluster.pods(gateway).await {
+        Ok(pods) => pods,
+        // Those of other gateways may be listed all the same.
+        Err(error) => return Pods { unlisted: Some(format!("{error:#}")), ..Pods::default() },
+    };
+    let pods = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let looks = stream::iter(pods.map(|pod| look_at(cluster, &namespace, pod)));
     let mut seen = Pods { looked: looks.buffered(AT_ONCE).collect().await, ..Pods::default() };
     if seen.looked.is_empty() && wanted(&gateway.spec) > 0 {
@@ -74,7 +78,7 @@ pub async fn look(cluster: &Cluster, gateway: &SseGateway) -> Result<Pods> {
     }
     let unread = seen.looked.iter().find_map(|looked| looked.denied.as_ref().err());
     seen.skipped.extend(unread.map(|error| format!("logs of the pods: {error}")));
-    Ok(seen)
+    seen
 }
 
 async fn look_at(cluster: &Cluster, namespace: &str, pod: Pod) -> Looked {
@@ -125,6 +129,14 @@ pub fn clock(seen: &Pods) -> Vec<Finding> {
 /// What is wrong with the pods.
 pub fn findings(gateway: &SseGateway, seen: &Pods) -> Vec<Finding> {
     let mut found = Vec::new();
+    if let Some(error) = &seen.unlisted {
+        found.push(
+            Finding::warning("PodUnreadable", "pods", error.clone())
+                .because("what they know of themselves is not in this answer")
+                .so("ask for the right to get and list pods of this namespace"),
+        );
+        return found;
+    }
     if seen.looked.is_empty() && wanted(&gateway.spec) > 0 {
         let why = seen.not_made.clone().unwrap_or_else(|| "no event tells why".into());
         found.push(
@@ -139,6 +151,7 @@ pub fn findings(gateway: &SseGateway, seen: &Pods) -> Vec<Finding> {
             found.push(finding);
             continue;
         }
+        found.extend(ended::recently(&looked.pod, &field, Timestamp::now()));
         match &looked.seen {
             Ok(seen) => found.extend(said(gateway, seen, looked.denied.as_deref().unwrap_or_default())),
             Err(error) => found.push(
@@ -168,9 +181,11 @@ fn does_not_run(pod: &Pod, field: &str) -> Option<Finding> {
             )
             .because("the pod does not start; those of before go on, if there are any")
             .so("look at name, tag and registry; spec.pod.imagePullSecrets, where it asks for a login"),
-            "CrashLoopBackOff" => Finding::error("PodCrashes", field, format!("{reason}: {message}"))
-                .because("it is started again and again, and its streams are cut each time")
-                .so("kubectl logs --previous tells its last words"),
+            "CrashLoopBackOff" => {
+                Finding::error("PodCrashes", field, ended::with(pod, &format!("{reason}: {message}")))
+                    .because("it is started again and again, and its streams are cut each time")
+                    .so("kubectl logs --previous tells its last words")
+            }
             "ContainerCreating" | "PodInitializing" => return None,
             _ => Finding::error("PodNotStarted", field, format!("{reason}: {message}"))
                 .because("the pod does not start")
@@ -328,6 +343,8 @@ mod tests {
         let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False"}]});
         assert_eq!(codes(&pods(&unscheduled, Err("no"), "")), ["PodNotScheduled"]);
         assert_eq!(codes(&Pods::default()), ["NoPod"]);
+        let unlisted = Pods { unlisted: Some("forbidden".into()), ..Pods::default() };
+        assert_eq!(codes(&unlisted), ["PodUnreadable"], "there may be pods");
     }
 
     #[test]

@@ -47,7 +47,11 @@ pub async fn look(cluster: &Cluster, gateway: &SseGateway) -> Way {
         let routes: Api<DynamicObject> =
             Api::namespaced_with(cluster.client.clone(), &namespace, &ApiResource::from_gvk(&kind));
         match optional(routes, &name).await {
-            Ok(route) => way.findings.extend(route.iter().flat_map(|route| route_findings(&route.data))),
+            Ok(Some(DynamicObject { data, .. })) => {
+                way.findings.extend(not_accepted(&data));
+                way.findings.extend(route_findings(&data));
+            }
+            Ok(None) => {}
             Err(error) => way.skipped.push(format!("the HTTPRoute: {error:#}")),
         }
     }
@@ -93,6 +97,29 @@ fn patience(annotations: &BTreeMap<String, String>) -> Vec<(&str, u64)> {
         Some((AMAZON.0, seconds(value)?))
     });
     plain.chain(amazon).collect()
+}
+
+/// A route that no Gateway took up.
+fn not_accepted(route: &Value) -> Option<Finding> {
+    let parents = route["status"]["parents"].as_array().into_iter().flatten();
+    let conditions = parents.flat_map(|parent| parent["conditions"].as_array().into_iter().flatten());
+    let told: Vec<&Value> = conditions.filter(|condition| condition["type"] == "Accepted").collect();
+    if told.iter().any(|condition| condition["status"] == "True") {
+        return None;
+    }
+    let why = told.iter().find_map(|condition| {
+        Some(format!("{}: {}", condition["reason"].as_str()?, condition["message"].as_str()?))
+    });
+    let why = why.unwrap_or_else(|| "none says anything of it".into());
+    Some(
+        Finding::error(
+            "RouteNotAccepted",
+            "spec.expose.httpRoute.parentRefs",
+            format!("no Gateway has accepted the HTTPRoute; {why}"),
+        )
+        .because("its hosts lead nowhere")
+        .so("compare name, namespace, sectionName and hostnames with the Gateway's listeners, and the namespaces from which these allow routes"),
+    )
 }
 
 fn route_findings(route: &Value) -> Vec<Finding> {
@@ -180,6 +207,22 @@ mod tests {
         assert_eq!(found(json!({"request": "0s", "backendRequest": "0s"})), 0);
         assert_eq!(found(json!({"request": "15s"})), 1);
         assert_eq!(found(Value::Null), 0);
+    }
+
+    #[test]
+    fn a_route_that_no_gateway_accepted_is_named_with_what_it_was_told() {
+        let accepted = |status: &str| json!({"type": "Accepted", "status": status, "reason": "NoMatchingParent", "message": "no listener"});
+        let found = |parents: Value| not_accepted(&json!({"status": {"parents": parents}}));
+        let resolved = json!({"type": "ResolvedRefs", "status": "True"});
+        let refused = found(json!([{"conditions": [resolved, accepted("False")]}])).expect("a finding");
+        assert_eq!(refused.code, "RouteNotAccepted");
+        assert!(refused.what.contains("NoMatchingParent: no listener"), "{}", refused.what);
+        for nobody in [json!([]), Value::Null, json!([{"conditions": []}])] {
+            assert!(found(nobody.clone()).is_some(), "{nobody}");
+        }
+        let one_of_two =
+            json!([{"conditions": [accepted("False")]}, {"conditions": [resolved, accepted("True")]}]);
+        assert_eq!(found(one_of_two), None);
     }
 
     #[test]
