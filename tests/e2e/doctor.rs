@@ -195,13 +195,14 @@ async fn proxies(namespace: &Namespace, target: &str, pair: &Pair, trusted: &str
         "proxy_ignore_headers X-Accel-Buffering; gzip on; gzip_types text/event-stream; gzip_min_length 0;";
     let compressing = "proxy_buffering off; gzip on; gzip_types text/event-stream; gzip_min_length 0;";
     let settings = |http2, location| Settings { tls: Some(pair), http2, location };
-    let cases: [(Settings<'_>, &[&str]); 6] = [
+    let cases: [(Settings<'_>, &[&str]); 7] = [
         (settings(true, unbuffered), &[]),
         (settings(true, buffering), &["ProxyBuffers"]),
         (settings(true, compressing), &["Compressed"]),
         (settings(true, "proxy_buffering off; proxy_read_timeout 2s;"), &["HeartbeatAboveProxyTimeout"]),
         (settings(false, unbuffered), &["Http1Only"]),
-        (settings(true, "rewrite ^ /nowhere break;"), &["NotTheGateway"]),
+        (settings(true, "rewrite ^ /nowhere break;"), &["WrongPath"]),
+        (settings(true, "return 404;"), &["NotTheGateway"]),
     ];
     let file = jwt_file(&jwt(json!({})))?;
     let file = file.path().to_string_lossy();
@@ -215,6 +216,12 @@ async fn proxies(namespace: &Namespace, target: &str, pair: &Pair, trusted: &str
     try_join_all(named).await?;
     // Whose certificate nobody vouches for.
     let nginx = Nginx::start(target, settings(true, unbuffered)).await?;
-    let url = format!("https://{}", nginx.address);
-    names(namespace, "live", &["--url", &url], &["TlsBroken"], "--ca-file").await
+    let https = format!("https://{}", nginx.address);
+    names(namespace, "live", &["--url", &https], &["TlsBroken"], "--ca-file").await?;
+    // What is behind a redirect to HTTPS is looked at, too.
+    let redirect = format!("return 308 {https}$request_uri;");
+    let plain = Nginx::start(target, Settings { location: &redirect, ..Settings::default() }).await?;
+    let url = format!("http://{}/api/v1/sse", plain.address);
+    let arguments = ["--url", &url, "--ca-file", trusted, "--jwt-file", &file];
+    names(namespace, "live", &arguments, &["RedirectedToHttps"], &https).await
 }

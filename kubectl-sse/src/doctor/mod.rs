@@ -1,7 +1,8 @@
 //! `kubectl sse doctor`: the usual mistakes of a gateway, each with why it matters and what to do.
 //!
 //! Each room looks at one thing and says what it [found](finding): what is [declared], the [pods], the [jwt], the
-//! [way] from clients to pods as it is declared, its [scaling], and a [probe] of the way. What could not be looked at is said too.
+//! [way] from clients to pods as it is declared, its [scaling], and a [probe] of the way, which meets the gateway as a
+//! [stranger] first. What could not be looked at is said too.
 
 mod declared;
 mod finding;
@@ -9,6 +10,7 @@ mod jwt;
 mod pods;
 mod probe;
 mod scaling;
+mod stranger;
 mod way;
 
 use std::process::ExitCode;
@@ -159,4 +161,45 @@ fn text(one: &Examination, paint: Paint) -> String {
     lines.push(paint.faint(&format!("looked at: {}", one.looked.join(", "))));
     lines.extend(one.skipped.iter().map(|skipped| paint.faint(&format!("not looked at: {skipped}"))));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    fn at(expose: &Value, url: &str) -> Option<Url> {
+        let gateway = serde_json::from_value(json!({
+            "apiVersion": "ssegateway.io/v1alpha1", "kind": "SseGateway", "metadata": {"name": "live"},
+            "spec": {"nats": {"url": "nats://nats"}, "auth": {"issuers": []}, "expose": expose},
+            "status": {"url": url},
+        }))
+        .expect("a gateway");
+        let asked = Arguments::try_parse_from(["kubectl-sse", "doctor", "live"]);
+        let Ok(Arguments { command: Command::Doctor(arguments), .. }) = asked else {
+            unreachable!("that is what is asked for");
+        };
+        match exposed(&gateway, &arguments).expect("whom this machine trusts") {
+            Some(Door::Url { url, .. }) => Some(url),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_way_from_outside_is_the_url_of_the_status_where_one_is_exposed() {
+        let ingress = json!({"ingress": {"enabled": true, "host": "live.example.com"}});
+        let route = json!({"httpRoute": {"enabled": true, "hostnames": ["live.example.com"]}});
+        for expose in [&ingress, &route] {
+            let url = at(expose, "http://live.example.com/api/v1/sse").expect("a URL");
+            assert_eq!((&*url.authority, &*url.path, url.tls), ("live.example.com", "/api/v1/sse", false));
+        }
+        assert!(at(&ingress, "https://live.example.com/api/v1/sse").expect("a URL").tls);
+        // A name within the cluster is none from outside, whoever asked for an Ingress.
+        assert_eq!(at(&route, "http://live.shop.svc:8080/api/v1/sse"), None);
+        assert_eq!(at(&json!({}), "http://live.example.com/api/v1/sse"), None);
+        assert_eq!(at(&ingress, "not known yet"), None);
+    }
 }

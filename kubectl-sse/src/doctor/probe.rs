@@ -11,6 +11,7 @@ use sse_crds::SseGatewaySpec;
 use tokio::time::{Instant, timeout};
 
 use super::finding::Finding;
+use super::stranger::{self, Met};
 use crate::credential::Jwt;
 use crate::door::{Answer, Door, DoorError, Line, Url};
 use crate::session::{self, Opening, Wanted};
@@ -23,35 +24,58 @@ const CODINGS: &str = "gzip, deflate, br";
 const LATE: Duration = Duration::from_secs(5);
 
 pub async fn look(door: &Door, spec: &SseGatewaySpec, jwt: Option<&Jwt>, slow: bool) -> Vec<Finding> {
-    let at = match door {
+    let mut found = Vec::new();
+    let Some((door, mut line)) = enter(door.clone(), spec, &mut found).await else { return found };
+    if let Some(jwt) = jwt {
+        let base = session::base(&door, spec);
+        let wanted = Wanted { spec, base, topics: &[], cursor: "", codings: Some(CODINGS) };
+        found.extend(stream(&mut line, &wanted, jwt, slow).await.map(|finding| finding.at(&place(&door))));
+    }
+    found
+}
+
+fn place(door: &Door) -> String {
+    match door {
         Door::Url { url, .. } => url.authority.clone(),
         Door::Pod { pod, .. } => format!("pod {pod}"),
-    };
-    let mut line = match door.open().await {
-        Ok(line) => line,
-        Err(error) => return vec![not_reached(&at, &error)],
-    };
-    let mut found = Vec::new();
-    if let Door::Url { url, .. } = door {
-        found.extend(protocol(url, &line));
-        match stranger(&mut line, session::base(door, spec)).await {
-            Ok(None) => {}
-            Ok(Some(finding)) => {
-                found.push(finding.at(&at));
-                return found;
-            }
+    }
+}
+
+/// A connection to the gateway, and the door at which that is: at a URL, behind a redirect to HTTPS where there is one.
+async fn enter(mut door: Door, spec: &SseGatewaySpec, found: &mut Vec<Finding>) -> Option<(Door, Line)> {
+    loop {
+        let at = place(&door);
+        let mut line = match door.open().await {
+            Ok(line) => line,
             Err(error) => {
                 found.push(not_reached(&at, &error));
-                return found;
+                return None;
+            }
+        };
+        let Door::Url { url, trust } = &door else { return Some((door, line)) };
+        let path = format!("{}/stream", session::base(&door, spec));
+        match line.read(&path).await.map(|answer| stranger::met(&answer, url, &path)) {
+            // Of HTTPS nobody is sent on, so this is once.
+            Ok(Met::Redirect(https)) => {
+                found.push(stranger::redirected(url, &https));
+                door = Door::Url { url: https, trust: trust.clone() };
+            }
+            Ok(Met::TheGateway) => {
+                found.extend(protocol(url, &line));
+                return Some((door, line));
+            }
+            Ok(Met::Other(finding)) => {
+                found.extend(protocol(url, &line));
+                found.push(finding.at(&at));
+                return None;
+            }
+            Err(error) => {
+                found.extend(protocol(url, &line));
+                found.push(not_reached(&at, &error));
+                return None;
             }
         }
     }
-    if let Some(jwt) = jwt {
-        let base = session::base(door, spec);
-        let wanted = Wanted { spec, base, topics: &[], cursor: "", codings: Some(CODINGS) };
-        found.extend(stream(&mut line, &wanted, jwt, slow).await.map(|finding| finding.at(&at)));
-    }
-    found
 }
 
 trait At {
@@ -95,24 +119,6 @@ fn protocol(url: &Url, line: &Line) -> Option<Finding> {
             .because(six)
             .so("switch HTTP/2 on at whatever ends TLS there; with nginx: http2 on")
     })
-}
-
-/// What somebody without a credential is answered: 401, by the gateway and nobody else.
-async fn stranger(line: &mut Line, base: &str) -> Result<Option<Finding>, DoorError> {
-    let answer = line.read(&format!("{base}/stream")).await?;
-    let is_ours = answer.detail().is_some();
-    // What the gateway has to say of itself is said by its pods.
-    if is_ours && matches!(answer.status.as_u16(), 401 | 429 | 503) {
-        return Ok(None);
-    }
-    let kind = answer.header("content-type").unwrap_or("no type");
-    let what =
-        format!("{base}/stream is answered with {} ({kind}), and not by the gateway", answer.status.as_u16());
-    Ok(Some(
-        Finding::error("NotTheGateway", "", what)
-            .because("requests of clients end somewhere else")
-            .so("look at host, path and rewriting of the Ingress or route; 502 to 504 mean that it does not reach the pods"),
-    ))
 }
 
 async fn stream(line: &mut Line, wanted: &Wanted<'_>, jwt: &Jwt, slow: bool) -> Option<Finding> {
@@ -216,4 +222,66 @@ fn cut(after: Duration, spec: &SseGatewaySpec) -> Finding {
     Finding::error("HeartbeatAboveProxyTimeout", "", what)
         .because("each quiet stream is cut before its first heartbeat, and all clients reconnect for ever")
         .so("raise the idle or read timeout of the proxy (nginx: proxy_read_timeout), or lower spec.stream.heartbeatIntervalSeconds")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::door::Trust;
+
+    /// What is found at a URL, where whoever is there answers this: `{port}` is a port at which nobody is.
+    async fn found(answer: &str) -> Vec<(&'static str, String)> {
+        let [listener, nobody] =
+            [TcpListener::bind("127.0.0.1:0").await, TcpListener::bind("127.0.0.1:0").await]
+                .map(|listener| listener.expect("a port"));
+        let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
+        let answer = answer.replace("{port}", &port(&nobody).to_string());
+        let url = format!("http://127.0.0.1:{}/sse", port(&listener));
+        drop(nobody);
+        let served = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.expect("a connection");
+            let length = socket.read(&mut [0; 4096]).await.expect("a request");
+            assert!(length > 0, "no request");
+            socket.write_all(answer.as_bytes()).await.expect("written");
+        });
+        let trust = Trust::of_machine(None).expect("whom this machine trusts");
+        let door = Door::Url { url: Url::parse(&url).expect("a URL"), trust };
+        let spec = json!({"nats": {"url": "nats://nats"}, "auth": {"issuers": []}});
+        let spec = serde_json::from_value(spec).expect("a spec");
+        let found = look(&door, &spec, None, false).await;
+        served.await.expect("served");
+        found.into_iter().map(|finding| (finding.code, finding.what)).collect()
+    }
+
+    fn problem(status: &str) -> String {
+        let body = r#"{"detail":"No."}"#;
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+    }
+
+    fn codes(found: &[(&'static str, String)]) -> Vec<&'static str> {
+        found.iter().map(|(code, _)| *code).collect()
+    }
+
+    #[tokio::test]
+    async fn whoever_answers_is_told_apart() {
+        assert_eq!(codes(&found(&problem("401 Unauthorized")).await), [""; 0]);
+        assert_eq!(codes(&found(&problem("404 Not Found")).await), ["WrongPath"]);
+        let other = found("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(codes(&other), ["NotTheGateway"]);
+    }
+
+    #[tokio::test]
+    async fn behind_a_redirect_to_https_that_url_is_judged() {
+        let to = "HTTP/1.1 308 Permanent Redirect\r\nlocation: https://127.0.0.1:{port}/sse/stream\r\ncontent-length: 0\r\n\r\n";
+        let found = found(to).await;
+        assert_eq!(codes(&found), ["RedirectedToHttps", "UrlUnreachable"]);
+        assert!(found[0].1.contains("https://127.0.0.1:"), "{}", found[0].1);
+    }
 }
