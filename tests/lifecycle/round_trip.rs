@@ -33,6 +33,8 @@ async fn helm_test_goes_there_and_back_leaves_nothing_and_fails_when_it_should()
         ensure!(passed.is_err(), "it passed without NATS: {logs}");
         ensure!(logs.contains("the gateway did not become ready: Ready is False"), "{logs}");
         nothing_works_on().await?;
+        // For its logs the pod stays, and nothing by which it could do more.
+        ensure!(hooks().await?.trim() == format!("pod/{NAME}"), "{}", hooks().await?);
         install("helm").await?;
         // It takes the place of the one that failed.
         run("helm", &["test", RELEASE, "--namespace", SYSTEM, "--timeout", "3m"]).await?;
@@ -41,11 +43,15 @@ async fn helm_test_goes_there_and_back_leaves_nothing_and_fails_when_it_should()
     .await
 }
 
+/// What there is of the test itself.
+async fn hooks() -> Result<String> {
+    let kinds = "pods,serviceaccounts,roles,rolebindings,configmaps";
+    kubectl(&["-n", SYSTEM, "get", kinds, "-l", "app.kubernetes.io/component=test", "-o", "name"]).await
+}
+
 async fn nothing_is_left() -> Result<()> {
     nothing_works_on().await?;
-    let hooks = "pods,serviceaccounts,roles,rolebindings,configmaps";
-    let labelled = "app.kubernetes.io/component=test";
-    let left = kubectl(&["-n", SYSTEM, "get", hooks, "-l", labelled, "-o", "name"]).await?;
+    let left = hooks().await?;
     ensure!(left.is_empty(), "still there: {left}");
     let nats = outside().await?;
     let mut streams = nats.publisher.jetstream.stream_names();
