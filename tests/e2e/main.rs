@@ -11,6 +11,7 @@ mod operator;
 mod owners;
 mod pages;
 mod private;
+mod rights;
 mod rollout;
 mod rules;
 mod scaling;

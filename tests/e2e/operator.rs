@@ -15,9 +15,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use sse_crds::SseGateway;
-use sse_tests::cluster::{
-    Namespace, RELEASE, SYSTEM, alone_in_namespace, apply, in_namespace, kubectl, manifest, run,
-};
+use sse_tests::cluster::{Namespace, RELEASE, SYSTEM, alone_in_namespace, apply, kubectl, manifest, run};
 use sse_tests::eventually;
 
 /// Ours of all gateways.
@@ -322,27 +320,4 @@ async fn quiet_minute(namespace: &Namespace, operator: &str) -> Result<BTreeMap<
             return Ok(now.iter().map(|(verb, count)| (verb.clone(), count - first[verb])).collect());
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_operator_reads_no_secret_and_touches_no_lease_but_its_own() -> Result<()> {
-    in_namespace("rights", async |namespace: &Namespace| {
-        let may = async |what: &[&str]| {
-            let account = format!("system:serviceaccount:{SYSTEM}:{RELEASE}");
-            let ask = [&["auth", "can-i", "--as", &account], what].concat();
-            // It answers by its exit code, too.
-            run("kubectl", &ask).await.is_ok_and(|answer| answer.trim() == "yes")
-        };
-        let here = namespace.name.as_str();
-        for verb in ["get", "list", "watch", "create", "patch", "update", "delete"] {
-            ensure!(!may(&[verb, "secrets", "--all-namespaces"]).await, "{verb} secrets");
-            ensure!(!may(&[verb, "secrets", "-n", SYSTEM]).await, "{verb} secrets");
-            ensure!(!may(&[verb, "leases.coordination.k8s.io", "-n", here]).await, "{verb} leases");
-        }
-        ensure!(!may(&["update", "leases.coordination.k8s.io/another", "-n", SYSTEM]).await);
-        ensure!(may(&["update", &format!("leases.coordination.k8s.io/{RELEASE}"), "-n", SYSTEM]).await);
-        ensure!(may(&["list", "ssegateways.ssegateway.io", "-n", here]).await);
-        Ok(())
-    })
-    .await
 }
