@@ -1,6 +1,6 @@
 //! Autoscaling with all that it needs: a gateway's HorizontalPodAutoscaler reads the streams of its pods through the
-//! Prometheus adapter. Clients come: there are three pods, and soon each has its share. They leave: there is one. Who
-//! stays sees every event, once and in order.
+//! Prometheus adapter. Clients come: there are three pods, and soon each has its share, because some were sent away. They
+//! leave: there is one. Who stays sees every event, once and in order. KEDA would have been told the same.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures::future::{try_join, try_join_all};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
-use serde_json::json;
+use serde_json::{Value, json};
 use sse_tests::cluster::metrics::{measured, of_pods};
 use sse_tests::cluster::monitor::LABELS;
 use sse_tests::cluster::{Namespace, in_namespace, prefix};
@@ -35,7 +35,7 @@ const STAY: usize = 60;
 const ABREAST: usize = 32;
 const PACE: Duration = Duration::from_millis(250);
 
-fn spec() -> serde_json::Value {
+fn spec() -> Value {
     // A calm of minutes is for daily life; how fast it goes is the user's choice.
     let behavior = json!({"scaleDown": {
         "stabilizationWindowSeconds": 5, "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}]}});
@@ -122,25 +122,55 @@ async fn ready(namespace: &Namespace, count: usize) -> Result<HashSet<String>> {
     .await
 }
 
+/// Whether the pods have about as many.
+fn are_even(streams: &[u64]) -> Result<bool> {
+    let (most, fewest) = (streams.iter().max().context("a pod")?, streams.iter().min().context("a pod")?);
+    Ok((most - fewest) * 5 <= *most)
+}
+
 /// Waits until nobody is between two pods, and all have about as many.
 async fn even(namespace: &Namespace, pods: &HashSet<String>) -> Result<Vec<u64>> {
     eventually("pods within 20 %", Duration::from_mins(3), || async {
         let streams = streams(namespace, pods).await?;
-        let (most, fewest) = (streams.iter().max().context("a pod")?, streams.iter().min().context("a pod")?);
         let all = streams.iter().sum::<u64>() == CLIENTS as u64;
-        ensure!(all && (most - fewest) * 5 <= *most, "{streams:?}");
+        ensure!(all && are_even(&streams)?, "{streams:?}");
         Ok(streams)
     })
     .await
 }
 
+/// The one number that a query answers.
+async fn answers(prometheus: &Prometheus, query: &str, fits: impl Fn(f64) -> bool) -> Result<()> {
+    eventually(query, Duration::from_secs(30), || async {
+        let series = prometheus.now(query).await?;
+        ensure!(series.len() == 1 && fits(series[0].1), "{series:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// What KEDA would ask of Prometheus, as the documentation has it.
+fn query_of_keda(namespace: &Namespace) -> Result<String> {
+    let scaled: Value = serde_saphyr::from_str(include_str!("../../docs/autoscaling/keda.yaml"))?;
+    let query = scaled["spec"]["triggers"][0]["metadata"]["query"].as_str().context("a query")?;
+    ensure!(query.contains(r#"namespace="default""#), "{query}");
+    Ok(query.replace(r#""default""#, &format!("{:?}", namespace.name)))
+}
+
 /// Out, even, and in again.
-async fn scale(namespace: &Namespace, crowd: &CancellationToken) -> Result<String> {
+async fn scale(namespace: &Namespace, prometheus: &Prometheus, crowd: &CancellationToken) -> Result<String> {
     let begun = Instant::now();
     let pods = ready(namespace, 3).await?;
     let (out, before) = (begun.elapsed(), streams(namespace, &pods).await?);
+    ensure!(!are_even(&before)?, "even without a rebalance: {before:?}");
     let even = even(namespace, &pods).await?;
     let balanced = begun.elapsed();
+    // Whoever is missing where there were more was sent away for it: nobody left by himself.
+    let moved: u64 = before.iter().zip(&even).map(|(before, after)| before.saturating_sub(*after)).sum();
+    let sent_away = r#"sum(sse_server_connection_duration_seconds_count{reason="rebalance"})"#;
+    let (moved, clients) = (u32::try_from(moved)?, u32::try_from(CLIENTS)?);
+    answers(prometheus, sent_away, |count| count >= f64::from(moved.max(1))).await?;
+    answers(prometheus, &query_of_keda(namespace)?, |count| (count - f64::from(clients)).abs() < 0.5).await?;
     crowd.cancel();
     let left = ready(namespace, 1).await?;
     eventually("everybody on the one that is left", Duration::from_mins(1), || async {
@@ -158,7 +188,7 @@ async fn scale(namespace: &Namespace, crowd: &CancellationToken) -> Result<Strin
 #[tokio::test(flavor = "multi_thread")]
 async fn the_autoscaler_follows_the_clients_and_none_of_them_loses_an_event() -> Result<()> {
     in_namespace("scaling", async |namespace: &Namespace| {
-        measured(namespace, async |_: Prometheus| {
+        measured(namespace, async |prometheus: Prometheus| {
             namespace.gateway("live", spec()).await?;
             ready(namespace, 1).await?;
             eventually("the metric of the pod", Duration::from_mins(1), || async {
@@ -175,7 +205,7 @@ async fn the_autoscaler_follows_the_clients_and_none_of_them_loses_an_event() ->
             let crowd = Crowd::enter(&door).await?;
             let leave = crowd.leave.clone();
             let scaled = async {
-                let told = scale(namespace, &leave).await;
+                let told = scale(namespace, &prometheus, &leave).await;
                 over.cancel();
                 told
             };
