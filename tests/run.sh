@@ -62,6 +62,7 @@ export SSE_TAG KUBECONFIG
 cargo test --quiet --locked -p sse-tests --test e2e -- --test-threads 6
 cargo test --quiet --locked -p sse-tests --test lifecycle
 unreached=("examples of Argo CD and Flux by their own schemas" "the dashboards in a Grafana server" "Grafana's dashboard linter itself")
+unreached+=("KEDA itself")
 unreached+=("the images for both processors by buildx, and a release by its workflow")
 unreached+=("the example of publishing by the nats CLI" "the example of publishing in .NET")
 unreached+=("make test within itself" "docker build" "cargo install of kubectl-sse")

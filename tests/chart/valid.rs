@@ -13,7 +13,7 @@ use crate::schemas::{module, of_custom_resources, of_kubernetes};
 /// (Flux), or bring a quarter of a gigabyte for one file (Argo CD).
 const UNKNOWN: &str = "Application,HelmRelease,GitRepository,OCIRepository";
 
-fn repository() -> PathBuf {
+pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -38,6 +38,7 @@ fn schemas(kubernetes: &Path) -> tempfile::TempDir {
                 "deploy/crds/cert-manager.io_clusterissuers.yaml",
             ][..],
         ),
+        ("github.com/kedacore/keda/v2", &["config/crd/bases/keda.sh_scaledobjects.yaml"][..]),
         (
             "sigs.k8s.io/gateway-api",
             &[
@@ -93,7 +94,7 @@ fn rendered(helm: &str, version: &str, values: &[&str]) -> String {
 /// The YAML of objects in our documents, and the files that the demo applies.
 fn shown() -> Vec<(String, String)> {
     let mut shown = Vec::new();
-    for folder in ["", "docs", "docs/runbooks", "charts/sse-gateway", "tests/demo"] {
+    for folder in ["", "docs", "docs/autoscaling", "docs/runbooks", "charts/sse-gateway", "tests/demo"] {
         for file in std::fs::read_dir(repository().join(folder)).expect("a folder") {
             let file = file.expect("a file").path();
             let text = || std::fs::read_to_string(&file).expect("text");
@@ -124,7 +125,8 @@ fn what_is_rendered_and_shown_is_valid_from_the_oldest_version_to_the_present() 
             assert!(count >= least, "{version} {values:?}: only {count}");
         }
         let all = shown();
-        for file in ["README.md", "docs/install.md", "tests/demo/gateway.yaml"] {
+        for file in ["README.md", "docs/install.md", "docs/autoscaling/keda.yaml", "tests/demo/gateway.yaml"]
+        {
             assert!(all.iter().any(|(path, _)| path.ends_with(file)), "{file}");
         }
         for (file, block) in all {
