@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Extension;
 use axum::extract::{Query, State};
@@ -43,6 +44,8 @@ pub struct Admin {
     /// Cancelled when the pod is about to go: it still serves, but wants no more.
     unready: CancellationToken,
     secrets: Vec<SecretFile>,
+    /// Whether the pod was ready once.
+    was_ready: AtomicBool,
 }
 
 impl Admin {
@@ -60,11 +63,16 @@ impl Admin {
         let secrets = config.spec.secret_refs();
         let secrets =
             secrets.into_iter().map(|(field, secret)| SecretFile::new(dir, field, secret)).collect();
-        Arc::new(Self { config, context, limits, dead, verifier, certificate, unready, secrets })
+        let was_ready = AtomicBool::new(false);
+        Arc::new(Self { config, context, limits, dead, verifier, certificate, unready, secrets, was_ready })
     }
 
     fn missing_secrets(&self) -> Vec<String> {
-        self.secrets.iter().filter_map(|file| file.load().err()).map(|missing| missing.to_string()).collect()
+        self.secrets
+            .iter()
+            .filter_map(|file| file.is_there().err())
+            .map(|missing| missing.to_string())
+            .collect()
     }
 
     /// What metrics show of the moment; `limit`: streams that the pod may have.
@@ -96,13 +104,25 @@ impl Admin {
         warnings
     }
 
-    /// Ready: NATS was reached once, nothing is missing, the keys of some issuer are there, and the pod
-    /// does not drain. A later outage of NATS or of an issuer must not take every pod out of the service
-    /// at once: it shows in `/status`.
+    /// Ready: nothing is missing, the keys of some issuer are there, NATS was reached, and the pod does not drain.
+    ///
+    /// Only the drain ends it again. What goes away later (NATS, its stream, a Secret) goes away for every pod at once, and
+    /// a service without pods cuts off more than what is missing: it shows in `/status`, and whoever can not be served is
+    /// told so by the gateway.
     fn why_not_ready(&self) -> Option<String> {
         if self.unready.is_cancelled() {
             return Some("draining".into());
         }
+        if self.was_ready.load(Ordering::Relaxed) {
+            return None;
+        }
+        let why = self.why_not_yet();
+        self.was_ready.store(why.is_none(), Ordering::Relaxed);
+        why
+    }
+
+    /// What a pod that was never ready waits for.
+    fn why_not_yet(&self) -> Option<String> {
         if let Some(missing) = self.missing_secrets().first() {
             return Some(format!("missing secret: {missing}"));
         }

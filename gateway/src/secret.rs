@@ -1,7 +1,8 @@
 //! Secrets as files: `<secrets-dir>/<secret>/<key>`, re-read when they change.
 //!
 //! A mounted Secret changes under a running pod, so a file's content is trusted for one second
-//! and then compared by modification time and size before it is used again.
+//! and then compared by modification time and size before it is used again. Where the file is gone, the last
+//! content serves on: a Secret that somebody deletes must not end what runs. That it is gone is told.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,8 @@ pub struct SecretFile {
 
 struct Read {
     checked: Instant,
-    stamp: (SystemTime, u64),
+    /// Modification time and size; `None` when the file is not there any more.
+    stamp: Option<(SystemTime, u64)>,
     content: Bytes,
 }
 
@@ -49,34 +51,47 @@ impl SecretFile {
         &self.path
     }
 
-    /// The content as it is now, at most a second old.
+    /// The content as it is now, at most a second old, or as it was before the file went.
     ///
     /// # Errors
     ///
-    /// When the file is missing or empty; the error names the field, the secret and the key.
+    /// When the file was never there, or empty; the error names the field, the secret and the key.
     pub fn load(&self) -> Result<Bytes, Missing> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(read) = read.as_ref()
-            && read.checked.elapsed() < TRUSTED_FOR
-        {
-            return Ok(read.content.clone());
-        }
-        let fresh = self.refresh(read.as_ref());
-        *read = fresh;
-        read.as_ref().map(|read| read.content.clone()).ok_or_else(|| self.missing())
+        self.look().map(|(content, _)| content).ok_or_else(|| self.missing())
     }
 
-    fn refresh(&self, known: Option<&Read>) -> Option<Read> {
-        let checked = Instant::now();
-        let meta = std::fs::metadata(&self.path).ok()?;
-        let stamp = (meta.modified().ok()?, meta.len());
-        if let Some(known) = known
-            && known.stamp == stamp
-        {
-            return Some(Read { checked, stamp, content: known.content.clone() });
+    /// Whether the file is there now, whatever serves in its place.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing or empty.
+    pub fn is_there(&self) -> Result<(), Missing> {
+        self.look().filter(|(_, there)| *there).map(drop).ok_or_else(|| self.missing())
+    }
+
+    /// The content, and whether the file is there.
+    fn look(&self) -> Option<(Bytes, bool)> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.as_ref().is_none_or(|read| read.checked.elapsed() >= TRUSTED_FOR) {
+            *read = self.refresh(read.take());
         }
-        let content = std::fs::read(&self.path).ok().filter(|content| !content.is_empty())?;
-        Some(Read { checked, stamp, content: content.into() })
+        read.as_ref().map(|read| (read.content.clone(), read.stamp.is_some()))
+    }
+
+    fn refresh(&self, known: Option<Read>) -> Option<Read> {
+        let checked = Instant::now();
+        let stamp =
+            std::fs::metadata(&self.path).ok().and_then(|meta| Some((meta.modified().ok()?, meta.len())));
+        match known {
+            Some(known) if known.stamp == stamp => Some(Read { checked, ..known }),
+            known => {
+                let content = stamp.and_then(|_| std::fs::read(&self.path).ok());
+                match content.filter(|content| !content.is_empty()) {
+                    Some(content) => Some(Read { checked, stamp, content: content.into() }),
+                    None => known.map(|known| Read { checked, stamp: None, ..known }),
+                }
+            }
+        }
     }
 
     fn missing(&self) -> Missing {

@@ -38,6 +38,7 @@ mod permissions;
 mod progress;
 mod proxies;
 mod publish;
+mod ready;
 mod rebalance;
 mod replay;
 mod retention;

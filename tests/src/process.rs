@@ -306,6 +306,15 @@ impl Gateway {
         Ok(std::fs::write(dir.join(key), content)?)
     }
 
+    /// Deletes a secret, as the kubelet empties an optional volume.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there.
+    pub fn delete_secret(&self, name: &str) -> Result<()> {
+        Ok(std::fs::remove_dir_all(self.dir.path().join("secrets").join(name))?)
+    }
+
     /// Ends the process at once, as a crash would.
     ///
     /// # Errors

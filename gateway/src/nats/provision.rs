@@ -49,6 +49,8 @@ pub enum ProvisionError {
          max_memory_store) or the account hold more. {0}"
     )]
     NoRoom(jetstream::Error),
+    #[error("nats: the stream {0} has no leader at the moment")]
+    NoLeader(String),
     #[error("nats.stream: {0}")]
     Create(CreateStreamError),
     #[error("nats: {0}")]
@@ -85,7 +87,9 @@ impl ProvisionError {
             Self::Owned { .. } => "StreamOwned",
             Self::NoStream(_) | Self::Fallen(_) => "StreamMissing",
             Self::Unsuitable { .. } => "StreamUnsuitable",
-            Self::NoRoom(_) | Self::Create(_) | Self::Get(_) | Self::Bucket(_) => "StreamError",
+            Self::NoRoom(_) | Self::NoLeader(_) | Self::Create(_) | Self::Get(_) | Self::Bucket(_) => {
+                "StreamError"
+            }
         }
     }
 }
@@ -108,6 +112,7 @@ pub async fn stream(jetstream: &Context, config: &Config) -> Result<Facts, Provi
     let name = config.stream_name();
     let spec = &config.spec.nats.stream;
     let found = match jetstream.get_stream(&name).await {
+        Ok(stream) if !has_leader(stream.cached_info()) => return Err(ProvisionError::NoLeader(name)),
         Ok(stream) => Some(stream.cached_info().clone()),
         Err(error) if is_not_found(&error) => None,
         Err(error) => return Err(error.into()),
@@ -137,9 +142,9 @@ pub async fn stream(jetstream: &Context, config: &Config) -> Result<Facts, Provi
 }
 
 async fn update(jetstream: &Context, config: &Config, info: Info) -> Result<Info, ProvisionError> {
-    let owner = info.config.metadata.get(OWNER).cloned().unwrap_or_default();
+    let owner = owner(&info).map_or("no gateway", String::as_str);
     if owner != config.name.to_string() {
-        let owner = if owner.is_empty() { "no gateway".into() } else { owner };
+        let owner = owner.to_owned();
         return Err(ProvisionError::Owned { stream: config.stream_name(), owner });
     }
     let mut wanted = wanted(config, epoch_of(&info));
@@ -215,6 +220,18 @@ fn epoch_of(info: &Info) -> Epoch {
     named.unwrap_or_else(|| digest(&format!("{} {}", info.config.name, info.created.unix_timestamp())))
 }
 
+/// The gateway whose stream it is, as `<namespace>/<name>`.
+#[must_use]
+pub fn owner(info: &Info) -> Option<&String> {
+    info.config.metadata.get(OWNER).filter(|owner| !owner.is_empty())
+}
+
+/// Whether the leader of the stream said this: while there is none, any server answers with what it has.
+#[must_use]
+pub fn has_leader(info: &Info) -> bool {
+    info.cluster.as_ref().is_none_or(|cluster| cluster.leader.as_ref().is_some_and(|name| !name.is_empty()))
+}
+
 /// A number in the stream's metadata; 0 when there is none.
 fn number(info: &Info, name: &str) -> u64 {
     info.config.metadata.get(name).and_then(|text| text.parse().ok()).unwrap_or(0)
@@ -223,7 +240,7 @@ fn number(info: &Info, name: &str) -> u64 {
 /// Whether the stream is this gateway's, as an older generation wanted it.
 #[must_use]
 pub fn is_outdated(config: &Config, info: &Info) -> bool {
-    let own = info.config.metadata.get(OWNER) == Some(&config.name.to_string());
+    let own = owner(info) == Some(&config.name.to_string());
     let wanted = wanted(config, epoch_of(info));
     config.spec.nats.stream.managed
         && own
@@ -237,8 +254,8 @@ pub fn is_outdated(config: &Config, info: &Info) -> bool {
 ///
 /// When NATS refuses the update.
 pub async fn mark(jetstream: &Context, config: &Config, info: &Info) -> Result<(), ProvisionError> {
-    let current = number(info, GENERATION) == config.generation
-        && info.config.metadata.get(OWNER) == Some(&config.name.to_string());
+    let current =
+        number(info, GENERATION) == config.generation && owner(info) == Some(&config.name.to_string());
     let last = info.state.last_sequence;
     let new = last > number(info, HEAD);
     if info.config.storage == StorageType::Memory && config.spec.nats.stream.managed && current && new {

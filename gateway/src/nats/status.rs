@@ -85,11 +85,15 @@ impl Status {
         }
     }
 
-    /// Takes how long the log holds a message.
-    pub fn set_span(&self, span: Duration) {
+    /// Takes how long the log holds a message. Answers whether that is so much less than before that streams that
+    /// sleep until they are to be told of their place would sleep too long.
+    #[must_use]
+    pub fn set_span(&self, span: Duration) -> bool {
         let interval = (span / 4).clamp(Duration::from_secs(1), MAX_CURSOR_INTERVAL);
+        let before = self.cursor_interval();
         let ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
         self.cursor_interval_ms.store(ms, Ordering::Relaxed);
+        interval < before / 2
     }
 
     /// Last sequence of the stream that the leader spoke of.

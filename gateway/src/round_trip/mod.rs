@@ -3,7 +3,7 @@
 //! gets what it missed, and nothing else.
 //!
 //! Whatever comes of it, what was made is removed: the gateway, its key, its log and its tokens. If the pod is killed, the first
-//! two go with it, because it owns them, and the next round trip removes the others.
+//! two go with it, because it owns them, and the next round trip removes the others. A log of another gateway stays.
 
 mod cluster;
 mod viewer;
@@ -12,7 +12,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::ConnectOptions;
-use async_nats::jetstream::context::{DeleteStreamError, DeleteStreamErrorKind, PublishError};
+use async_nats::jetstream::context::{
+    DeleteStreamError, DeleteStreamErrorKind, GetStreamError, PublishError,
+};
 use async_nats::jetstream::{self, ErrorCode};
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
@@ -22,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::config::{self, Config, ConfigError, GatewayName};
 use crate::nats::link::{self, ConnectError};
+use crate::nats::provision;
 use crate::subject::Token;
 use cluster::{Cluster, ClusterError};
 use viewer::{Viewer, ViewerError};
@@ -59,6 +62,8 @@ pub enum RoundTripError {
     Late(&'static str),
     #[error("a stream got {got:?} instead of {wanted:?}")]
     Another { got: String, wanted: String },
+    #[error("the log can not be looked at: {0}")]
+    Look(#[from] GetStreamError),
     #[error("{0} can not be removed from NATS: {1}")]
     Kept(String, DeleteStreamError),
 }
@@ -214,6 +219,9 @@ impl Trip {
         let from_nats = async {
             let nats = self.nats().await?;
             for stream in [self.config.stream_name(), format!("KV_{}", self.config.token_bucket())] {
+                if self.is_anothers(&nats, &stream).await? {
+                    continue;
+                }
                 match nats.delete_stream(&stream).await {
                     Err(error) if !is_not_found(&error) => return Err(RoundTripError::Kept(stream, error)),
                     _ => {}
@@ -224,6 +232,18 @@ impl Trip {
         timeout(REMOVAL, from_nats).await.map_err(|_| RoundTripError::Late("the end of the log"))??;
         println!("What was made is removed: the gateway, its key, its log and its tokens.");
         Ok(())
+    }
+
+    /// Whether it is the log of another gateway, whose prefix this one was given.
+    async fn is_anothers(&self, nats: &jetstream::Context, stream: &str) -> Result<bool> {
+        match nats.get_stream(stream).await {
+            Ok(found) => {
+                let owner = provision::owner(found.cached_info());
+                Ok(stream == self.config.stream_name() && owner != Some(&self.config.name.to_string()))
+            }
+            Err(error) if provision::is_not_found(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn withdraw(&self) -> Result<()> {

@@ -44,6 +44,9 @@ const MARK: Duration = Duration::from_secs(30);
 /// Wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// How long the leader may be silent, as it is while another is elected, before handshakes are refused.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// Messages that came together and go out together, at most.
 const TOGETHER: u32 = 64;
 
@@ -68,6 +71,8 @@ pub struct Feed {
     last_mark: Option<Instant>,
     /// Last sequence at the leader, at the last check.
     seen_at_leader: u64,
+    /// When the leader answered last.
+    answered: Instant,
 }
 
 /// What the leader says of the stream.
@@ -114,6 +119,7 @@ impl Feed {
             last_seam: None,
             last_mark: None,
             seen_at_leader: 0,
+            answered: Instant::now(),
         }
     }
 
@@ -124,6 +130,7 @@ impl Feed {
             self.take_client();
             let broken = match self.establish().await {
                 Ok(()) => {
+                    self.answered = Instant::now();
                     self.clear_problems();
                     self.status.set_connected();
                     self.follow().await
@@ -275,7 +282,7 @@ impl Feed {
         }
         async move {
             match timeout(DEADLINE, jetstream.get_stream(name)).await {
-                Ok(Ok(stream)) => {
+                Ok(Ok(stream)) if provision::has_leader(stream.cached_info()) => {
                     let info = stream.cached_info();
                     if mark
                         && let Ok(Err(error)) =
@@ -299,8 +306,19 @@ impl Feed {
         let info = match tail {
             Tail::At(info) => info,
             Tail::Gone => return Err(Broken::Remade),
-            Tail::Unknown => return Ok(()),
+            Tail::Unknown => {
+                if self.answered.elapsed() > SILENCE && self.status.is_connected() {
+                    warn!("The leader of the stream does not answer.");
+                    self.status.set_disconnected("the leader of the stream does not answer".into());
+                }
+                return Ok(());
+            }
         };
+        self.answered = Instant::now();
+        if !self.status.is_connected() {
+            info!("The leader of the stream answers again.");
+            self.status.set_connected();
+        }
         let last = info.state.last_sequence;
         self.look_at(&info, last, asked);
         let epoch = info.config.metadata.get("epoch").map(String::as_str);
@@ -325,7 +343,9 @@ impl Feed {
             let room = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX) / info.state.bytes.max(1);
             let will = kept.saturating_mul(u32::try_from(room).unwrap_or(u32::MAX).max(1));
             let age = Some(info.config.max_age).filter(|age| !age.is_zero());
-            self.status.set_span(age.map_or(will, |age| will.min(age)));
+            if self.status.set_span(age.map_or(will, |age| will.min(age))) {
+                self.hub.nudge();
+            }
         }
     }
 

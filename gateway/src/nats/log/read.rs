@@ -148,6 +148,10 @@ impl Reader {
             }
             next = message.sequence + 1;
         }
+        if gaps.is_empty() {
+            messages.into_iter().for_each(|message| draft.push(message));
+            return Ok(());
+        }
         let found = stream::iter(gaps).map(|(from, end)| self.between(from, end)).buffered(QUESTIONS);
         let found: Vec<Vec<Stored>> = found.try_collect().await?;
         let mut all: Vec<Stored> = messages.into_iter().map(Stored::Readable).collect();
@@ -235,6 +239,10 @@ impl Reader {
 
     async fn state(&self) -> Result<State, LogError> {
         let info = self.info(&json!({})).await?;
+        let leader = info["cluster"]["leader"].as_str().filter(|name| !name.is_empty());
+        if info["cluster"].is_object() && leader.is_none() {
+            return Err(LogError::Refused("the stream has no leader at the moment".into()));
+        }
         let number = |name: &str| info["state"][name].as_u64();
         match (number("first_seq"), number("last_seq")) {
             (Some(first), Some(last)) => Ok(State { first, last }),
