@@ -61,3 +61,36 @@ async fn each_refused_event_is_a_dead_letter_with_its_reason_and_its_sequence() 
     }
     Ok(())
 }
+
+/// What is too long for a letter is cut: a letter that can not go out would hold up all that come after it.
+#[tokio::test]
+async fn an_event_whose_letter_would_be_too_large_holds_nothing_up() -> Result<()> {
+    let nats = Nats::start().await?;
+    let gateway = Gateway::start(&nats, json!({})).await?;
+    let mut stream = gateway.client("acme", "alice").open("").await?;
+    let publisher = nats.publisher().await?;
+    let mut letters = publisher.client.subscribe("sse-dead.>").await?;
+    publisher.client.flush().await?;
+    let most = publisher.client.server_info().max_payload;
+    let long = |from: &str, length: usize| format!("{from}{}", "a".repeat(length));
+    let cases = [
+        // With its subject in a header it is longer than NATS takes.
+        (long("sse.acme.user.", 3800), "x".repeat(most - 4100), "sse-dead.acme"),
+        (long("sse.", 3700) + ".all", "x".repeat(most - 10), "sse-dead._unknown"),
+        (long("sse.acme.nowhere.", 100), "short".into(), "sse-dead.acme"),
+    ];
+    for (subject, payload, dead) in cases {
+        let sequence = publisher.publish_with(&subject, &[], &payload).await?;
+        let letter = timeout(Duration::from_secs(10), letters.next()).await?.context("a letter")?;
+        let headers = letter.headers.context("headers")?;
+        ensure!(letter.subject.as_str() == dead, "{}", letter.subject);
+        ensure!(headers.get("Sse-Dead-Sequence").is_some_and(|of| of.as_str() == sequence.to_string()));
+        let quoted = headers.get("Sse-Dead-Subject").context("a subject")?.as_str();
+        let whole = quoted == subject && letter.payload == payload.as_bytes();
+        ensure!(subject.starts_with(quoted) && quoted.len() <= 1024, "{} bytes", quoted.len());
+        ensure!(whole != headers.get("Sse-Dead-Truncated").is_some(), "{quoted}");
+    }
+    publisher.publish("sse.acme.user.alice", "after them").await?;
+    ensure!(stream.event().await?.data == "after them");
+    Ok(())
+}

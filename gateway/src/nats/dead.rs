@@ -1,14 +1,18 @@
 //! Dead letters: each event that was refused is published again to `<prefix>-dead.<tenant>`, with the
 //! reason and its sequence, so that its publisher can find out. At least once: every pod does it, and does
 //! it again when the connection was lost; the sequence is the key that tells copies apart.
+//!
+//! A publish that was written is not one that arrived. So after some letters the server is asked something on the
+//! same connection: what it answers it answers after it has read the letters.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Subject};
+use async_nats::client::{PublishErrorKind, RequestErrorKind};
+use async_nats::{HeaderMap, Request, Subject};
 use bytes::Bytes;
-use tokio::sync::{Mutex, mpsc};
-use tokio::time::timeout;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::Link;
@@ -16,13 +20,23 @@ use crate::cursor::{Cursor, Epoch};
 use crate::event::{Entry, Message, Refusal};
 use crate::hub::Hub;
 use crate::seldom::Seldom;
-use crate::subject;
+use crate::subject::{self, MAX_TOKEN};
 use crate::telemetry::metrics::Counter;
 
 /// Letters that may wait. Whoever brings one more waits, so none is lost.
 const WAITING: usize = 1024;
-/// How long NATS may take to take one.
+/// Memory of the payloads that may wait, in KiB.
+const WAITING_KIB: u32 = 32 * 1024;
+/// Letters that are published before the server is asked whether it has them.
+const TOGETHER: usize = 64;
+/// How long NATS may take to take them.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Wait before what failed is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Bytes of a subject that are quoted in a letter. A longer one is in the log, under its sequence.
+const QUOTED: usize = 1024;
+/// Bytes that the headers of a letter may have.
+const HEADERS: usize = 4096;
 
 /// An event that was refused.
 #[derive(Clone, Debug)]
@@ -33,21 +47,39 @@ pub struct DeadLetter {
     pub refusal: Refusal,
 }
 
+/// A letter on its way, of a life of the log.
+struct Waiting {
+    epoch: Epoch,
+    letter: DeadLetter,
+    /// What its payload takes.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
 /// Where refused events go.
 pub struct DeadLetters {
     /// `<prefix>`
     prefix: String,
-    sender: mpsc::Sender<(Epoch, DeadLetter)>,
+    sender: mpsc::Sender<Waiting>,
     /// Taken by [`DeadLetters::run`].
-    receiver: Mutex<mpsc::Receiver<(Epoch, DeadLetter)>>,
+    receiver: Mutex<mpsc::Receiver<Waiting>>,
+    /// For payloads, in KiB.
+    room: Arc<Semaphore>,
     refused: Counter,
+}
+
+/// Why a letter did not go out.
+enum Undelivered {
+    /// It never will.
+    Impossible(String),
+    Away,
 }
 
 impl DeadLetters {
     #[must_use]
     pub fn new(prefix: String, refused: Counter) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(WAITING);
-        Arc::new(Self { prefix, sender, receiver: Mutex::new(receiver), refused })
+        let room = Arc::new(Semaphore::new(WAITING_KIB as usize));
+        Arc::new(Self { prefix, sender, receiver: Mutex::new(receiver), room, refused })
     }
 
     /// Events that were refused, since the start.
@@ -70,62 +102,102 @@ impl DeadLetters {
         // Events do not wait for the dead.
         hub.uncork();
         self.refused.inc();
-        // The receiver lives as long as `self`.
-        let _ = self.sender.send((epoch, letter)).await;
+        let kib = u32::try_from(letter.payload.len().div_ceil(1024)).unwrap_or(u32::MAX).min(WAITING_KIB);
+        // Neither is ever closed: they live as long as `self`.
+        let room = self.room.clone().acquire_many_owned(kib).await.ok();
+        let _ = self.sender.send(Waiting { epoch, letter, _room: room }).await;
     }
 
-    /// Publishes what comes, for ever.
-    pub async fn run(&self, link: &Link) {
+    /// Publishes what comes, for ever. To `question` the server has an answer, whatever that is; without one a letter
+    /// that was written counts as delivered.
+    pub async fn run(&self, link: &Link, question: Option<String>) {
         let mut receiver = self.receiver.lock().await;
-        let lines = Seldom::default();
-        while let Some((epoch, letter)) = receiver.recv().await {
-            let DeadLetter { sequence, refusal, .. } = letter;
-            debug!(sequence, reason = %refusal, "Refused an event.");
-            if let Some(others) = lines.turn() {
-                warn!(sequence, reason = %refusal, others, "Refused an event; it is a dead letter.");
+        let (lines, mut letters) = (Seldom::default(), Vec::with_capacity(TOGETHER));
+        while receiver.recv_many(&mut letters, TOGETHER).await > 0 {
+            for Waiting { letter: DeadLetter { sequence, refusal, .. }, .. } in &letters {
+                debug!(sequence, reason = %refusal, "Refused an event.");
+                if let Some(others) = lines.turn() {
+                    warn!(sequence, reason = %refusal, others, "Refused an event; it is a dead letter.");
+                }
             }
-            self.deliver(link, epoch, &letter).await;
+            self.deliver(link, &mut letters, question.as_deref()).await;
+            letters.clear();
         }
     }
 
-    /// Publishes a letter over a connection that lived through it.
-    async fn deliver(&self, link: &Link, epoch: Epoch, letter: &DeadLetter) {
+    /// Publishes letters over a connection that lived through it.
+    async fn deliver(&self, link: &Link, letters: &mut Vec<Waiting>, question: Option<&str>) {
         loop {
-            let before = link.state.borrow().clone();
-            let published = timeout(DEADLINE, self.publish(link, epoch, letter)).await;
-            let after = link.state.borrow().clone();
-            if matches!(published, Ok(Ok(()))) && before.connected && before == after {
+            let generation = link.up().await;
+            let delivered = tokio::select! {
+                delivered = timeout(DEADLINE, self.publish_all(link, letters, question)) => matches!(delivered, Ok(Ok(()))),
+                () = link.lost(generation) => false,
+            };
+            let state = link.state.borrow().clone();
+            if delivered && state.connected && state.generation == generation {
                 return;
             }
-            link.up().await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            sleep(AGAIN).await;
         }
     }
 
-    async fn publish(&self, link: &Link, epoch: Epoch, letter: &DeadLetter) -> Result<(), String> {
+    async fn publish_all(
+        &self,
+        link: &Link,
+        letters: &mut Vec<Waiting>,
+        question: Option<&str>,
+    ) -> Result<(), Undelivered> {
+        let mut at = 0;
+        while let Some(Waiting { epoch, letter, .. }) = letters.get(at) {
+            match self.publish(link, *epoch, letter).await {
+                Ok(()) => at += 1,
+                Err(Undelivered::Impossible(error)) => {
+                    warn!(
+                        sequence = letter.sequence,
+                        error, "A dead letter can not be published; the log has the event."
+                    );
+                    letters.remove(at);
+                }
+                Err(away) => return Err(away),
+            }
+        }
+        let client = link.client();
+        client.flush().await.map_err(|_| Undelivered::Away)?;
+        let Some(question) = question else { return Ok(()) };
+        let request = Request::new().timeout(None).inbox(client.new_inbox());
+        match client.send_request(question.to_owned(), request).await {
+            Ok(_) => Ok(()),
+            // That there is nobody to ask is the server's own answer.
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+            Err(_) => Err(Undelivered::Away),
+        }
+    }
+
+    async fn publish(&self, link: &Link, epoch: Epoch, letter: &DeadLetter) -> Result<(), Undelivered> {
         let tenant = subject::below(&self.prefix, &letter.subject).map(|(tenant, _)| tenant);
         // Not every token that can be published to can be published to from here.
-        let tenant =
-            tenant.filter(|tenant| !tenant.is_empty() && tenant.bytes().all(|b| b.is_ascii_graphic()));
-        let tenant = tenant.unwrap_or("_unknown");
-        let subject = format!("{}-dead.{tenant}", self.prefix);
+        let fits = |tenant: &&str| {
+            (1..=MAX_TOKEN).contains(&tenant.len()) && tenant.bytes().all(|b| b.is_ascii_graphic())
+        };
+        let subject = format!("{}-dead.{}", self.prefix, tenant.filter(fits).unwrap_or("_unknown"));
         let key = Cursor::new(epoch, letter.sequence).to_string();
+        let quoted = letter.subject.floor_char_boundary(QUOTED);
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", key.as_str());
         headers.insert("Sse-Dead-Sequence", letter.sequence.to_string().as_str());
-        headers.insert("Sse-Dead-Subject", letter.subject.as_str());
+        headers.insert("Sse-Dead-Subject", &letter.subject[..quoted]);
         headers.insert("Sse-Dead-Reason", letter.refusal.to_string().as_str());
         // The headers must fit beside it. What does not is in the log, under its sequence.
         let client = link.client();
-        let room = client.server_info().max_payload.saturating_sub(4096);
-        let payload = if letter.payload.len() <= room {
-            letter.payload.clone()
-        } else {
+        let fits = letter.payload.len() <= client.server_info().max_payload.saturating_sub(HEADERS);
+        if !fits || quoted < letter.subject.len() {
             headers.insert("Sse-Dead-Truncated", "true");
-            Bytes::new()
-        };
+        }
+        let payload = if fits { letter.payload.clone() } else { Bytes::new() };
         let published = client.publish_with_headers(subject, headers, payload).await;
-        published.map_err(|error| error.to_string())?;
-        client.flush().await.map_err(|error| error.to_string())
+        published.map_err(|error| match error.kind() {
+            PublishErrorKind::Send => Undelivered::Away,
+            _ => Undelivered::Impossible(error.to_string()),
+        })
     }
 }

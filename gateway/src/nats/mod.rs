@@ -108,7 +108,11 @@ async fn run(parts: Parts, cancel: CancellationToken) {
         };
         let others = async {
             let server = server::watch(&link, &config.spec, &status);
-            tokio::join!(keeper.run(), control::run(&link, prefix, &hub), dead.run(&link), pods, server);
+            // Of the stream, because every gateway may ask that.
+            let question =
+                config.spec.replay.enabled.then(|| format!("$JS.API.STREAM.INFO.{}", config.stream_name()));
+            let dead = dead.run(&link, question);
+            tokio::join!(keeper.run(), control::run(&link, prefix, &hub), dead, pods, server);
         };
         if config.spec.replay.enabled {
             tokio::join!(Feed::new(link.clone(), &parts).run(), others);
