@@ -202,10 +202,8 @@ fn run(args: &Serve) -> Result<()> {
 
 async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>, pod: &str) -> Result<()> {
     let room = Room::make(config.spec.limits.max_connections_per_pod);
-    let public = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
-    let private = TcpListener::bind(args.admin_listen)
-        .await
-        .with_context(|| format!("--admin-listen {}", args.admin_listen))?;
+    let public = listener("--listen", args.listen).await?;
+    let private = listener("--admin-listen", args.admin_listen).await?;
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stop, unready) = (CancellationToken::new(), CancellationToken::new());
     let (connections, streams) = (TaskTracker::new(), TaskTracker::new());
@@ -243,6 +241,7 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>, pod
         console: Console { pod: pod.into(), heard: streams_of_pods },
         context: context.clone(),
         streams: streams.clone(),
+        turns: Gateway::turns(),
         config: config.clone(),
     });
     let (public_addr, private_addr) = (public.local_addr()?, private.local_addr()?);
@@ -302,6 +301,10 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>, pod
     }
     info!("The gateway has ended.");
     Ok(())
+}
+
+async fn listener(argument: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{argument} {address}"))
 }
 
 /// Unready first; after a moment, in which the endpoints forget the pod and handshakes still succeed,

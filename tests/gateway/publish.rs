@@ -3,6 +3,7 @@
 mod again;
 mod refused;
 mod rights;
+mod shares;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};

@@ -47,6 +47,15 @@ impl Limits {
         self.per_pod
     }
 
+    /// Whether the pod has room for another stream at the moment.
+    ///
+    /// # Errors
+    ///
+    /// When it has none.
+    pub fn check_room(&self) -> Result<(), Full> {
+        if self.total() >= self.per_pod { Err(Full::Pod) } else { Ok(()) }
+    }
+
     /// Takes a slot.
     ///
     /// # Errors

@@ -81,7 +81,8 @@ impl Gateway {
     }
 
     async fn redeem(&self, token: &str) -> Result<Identity, Problem> {
-        Ok(self.tokens()?.redeem(token).await?)
+        let (tokens, _turn) = self.tokens().await?;
+        Ok(tokens.redeem(token).await?)
     }
 
     /// Counts what became of a token.

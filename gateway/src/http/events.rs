@@ -3,7 +3,9 @@
 //! What the feed would refuse is refused here, by the same rules: who publishes over HTTP is told at
 //! once what others find among the dead letters.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _, to_bytes};
@@ -24,6 +26,7 @@ use super::{Gateway, bad_request, fresh};
 use crate::cursor::Cursor;
 use crate::event::{Message, Refusal, Source};
 use crate::nats::publish::Publisher;
+use crate::subject::Token;
 
 /// A publisher has this long for its body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -39,20 +42,55 @@ pub struct Posts {
     publisher: Arc<Publisher>,
     /// One for each event on its way.
     room: Semaphore,
+    /// Events on their way of each tenant that has some.
+    tenants: Mutex<HashMap<Token, usize>>,
+    /// Of one tenant: whoever lets its bodies drip keeps the others' out no more than this.
+    share: usize,
     /// In bytes, of one event.
     most: usize,
+}
+
+/// The place of an event that is on its way.
+struct Room<'a> {
+    posts: &'a Posts,
+    tenant: Token,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.posts.tenants().entry(self.tenant.clone()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 impl Posts {
     /// `most`: bytes of a payload.
     #[must_use]
     pub fn new(publisher: Arc<Publisher>, most: usize) -> Self {
-        let room = Semaphore::new((ON_THEIR_WAY / most.max(1)).clamp(1, MOST));
-        Self { publisher, room, most }
+        let room = (ON_THEIR_WAY / most.max(1)).clamp(1, MOST);
+        let (tenants, share) = (Mutex::default(), room.div_ceil(2));
+        Self { publisher, room: Semaphore::new(room), tenants, share, most }
     }
 
-    fn room(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.room.try_acquire().map_err(|_| Problem::unavailable("Too many events are on their way."))
+    fn tenants(&self) -> MutexGuard<'_, HashMap<Token, usize>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn room(&self, tenant: &Token) -> Result<Room<'_>, Problem> {
+        let full = || Problem::unavailable("Too many events are on their way.");
+        let permit = self.room.try_acquire().map_err(|_| full())?;
+        let mut tenants = self.tenants();
+        let count = tenants.entry(tenant.clone()).or_default();
+        if *count >= self.share {
+            return Err(full());
+        }
+        *count += 1;
+        Ok(Room { posts: self, tenant: tenant.clone(), _permit: permit })
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Problem> {
@@ -106,7 +144,7 @@ async fn publish(gateway: &Gateway, request: Request) -> Result<Stored, Problem>
     posted::check_media(&head.headers)?;
     let headers = posted::headers(&head.headers, &identity.tenant)?;
     gateway.check_connected()?;
-    let _room = gateway.posts.room()?;
+    let _room = gateway.posts.room(&identity.tenant)?;
     let payload = gateway.posts.read(body).await?;
     let subject = format!("{}.{}.{named}", gateway.config.spec.nats.subject_prefix, identity.tenant);
     if subject.len() > MAX_SUBJECT {

@@ -18,6 +18,7 @@ mod token;
 pub mod topics;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -25,6 +26,8 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::jwt::Verifier;
@@ -37,6 +40,11 @@ use events::Posts;
 use problem::Problem;
 use topics::Topics;
 
+/// Tokens that may be minted or redeemed at NATS at one time: anybody can ask for that.
+const TOKENS_AT_ONCE: usize = 512;
+/// How long a request waits for its turn at that.
+const TURN: Duration = Duration::from_secs(1);
+
 /// What the handlers need.
 pub struct Gateway {
     pub config: Arc<Config>,
@@ -48,11 +56,28 @@ pub struct Gateway {
     pub context: Arc<connection::Context>,
     /// Owns the open streams.
     pub streams: TaskTracker,
+    /// One for each token that is minted or redeemed at the moment.
+    pub turns: Semaphore,
 }
 
 impl Gateway {
-    fn tokens(&self) -> Result<Tokens, Problem> {
-        self.context.status.tokens().ok_or_else(|| Problem::unavailable("NATS was not reached yet."))
+    /// Turns at tokens for a pod.
+    #[must_use]
+    pub const fn turns() -> Semaphore {
+        Semaphore::const_new(TOKENS_AT_ONCE)
+    }
+
+    /// Where tokens are, and a turn at them where each is work for NATS.
+    async fn tokens(&self) -> Result<(Tokens, Option<SemaphorePermit<'_>>), Problem> {
+        let tokens = self.context.status.tokens();
+        let tokens = tokens.ok_or_else(|| Problem::unavailable("NATS was not reached yet."))?;
+        if let Tokens::Shared(_) = tokens {
+            return Ok((tokens, None));
+        }
+        match timeout(TURN, self.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok((tokens, Some(turn))),
+            _ => Err(Problem::unavailable("Too many tokens are on their way.")),
+        }
     }
 
     /// Handshakes are refused while the pod drains, and while NATS is away.

@@ -20,7 +20,7 @@ pub async fn mint(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Re
 async fn token(gateway: &Gateway, headers: &HeaderMap) -> Result<String, Problem> {
     let identity = gateway.bearer(headers).await?;
     gateway.check_open()?;
-    let tokens = gateway.tokens()?;
+    let (tokens, _turn) = gateway.tokens().await?;
     let ttl = Duration::from_secs(gateway.config.spec.token.ttl_seconds.into());
     Ok(tokens.mint(&identity, ttl).await?)
 }

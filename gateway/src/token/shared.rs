@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::Request;
 use futures::StreamExt;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -17,6 +19,8 @@ use crate::nats::Link;
 
 /// How long the pod that minted a token may take to answer. A token that nobody knows takes as long.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// Tokens that other pods are asked for at one time: anybody can show one that nobody minted.
+const ASKED: usize = 1024;
 /// Tokens that one pod keeps.
 const MOST: usize = 100_000;
 /// Wait before a subscription that failed is tried again.
@@ -27,13 +31,15 @@ pub struct Shared {
     link: Link,
     subject: String,
     records: Mutex<HashMap<String, Record>>,
+    /// One for each token that other pods are asked for.
+    asking: Semaphore,
 }
 
 impl Shared {
     #[must_use]
     pub fn new(link: Link, prefix: &str, name: &GatewayName) -> Self {
         let subject = format!("{prefix}-tok.{}.{}", name.namespace, name.name);
-        Self { link, subject, records: Mutex::default() }
+        Self { link, subject, records: Mutex::default(), asking: Semaphore::new(ASKED) }
     }
 
     pub(super) fn put(&self, key: String, record: Record) -> Result<(), TokenError> {
@@ -52,8 +58,11 @@ impl Shared {
         if let Some(record) = self.take_own(key) {
             return Ok(record);
         }
-        let answer =
-            timeout(DEADLINE, self.link.client().request(self.subject.clone(), key.to_owned().into())).await;
+        let _turn = self.asking.try_acquire().map_err(|_| TokenError::Unavailable)?;
+        let client = self.link.client();
+        // With an inbox of its own nothing is left of a question that nobody answers.
+        let request = Request::new().payload(key.to_owned().into()).timeout(None).inbox(client.new_inbox());
+        let answer = timeout(DEADLINE, client.send_request(self.subject.clone(), request)).await;
         let answer = answer.ok().and_then(Result::ok).ok_or(Unauthorized::Token)?;
         Ok(serde_json::from_slice(&answer.payload).map_err(|_| Unauthorized::Token)?)
     }
