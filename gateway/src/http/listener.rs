@@ -32,7 +32,7 @@ use tracing::{debug, warn};
 use super::answer::Answer;
 use super::lobby::{self, Lobby, Visit};
 use super::problem::Problem;
-use super::protocol::{self, Exchange, Exchanges};
+use super::protocol::{self, Builders, Exchange, Exchanges};
 use super::socket::Transport;
 use super::stream::{Admitted, Handover};
 use super::tls::Certificate;
@@ -75,7 +75,7 @@ pub async fn serve(
     stop: CancellationToken,
     connections: TaskTracker,
 ) {
-    let (builder, refused, lobby) = (Arc::new(protocol::builder()), Seldom::default(), &door.lobby);
+    let (builders, refused, lobby) = (Arc::new(Builders::new()), Seldom::default(), &door.lobby);
     let mut looks = interval(lobby::LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -93,7 +93,7 @@ pub async fn serve(
                 let (visit, router) = (lobby.enter(), router.clone());
                 let guest = Guest { peer, visit, router, goodbye, silence: door.silence };
                 let certificate = door.certificate.clone();
-                connections.spawn(connection(builder.clone(), stream, certificate, guest));
+                connections.spawn(connection(builders.clone(), stream, certificate, guest));
             }
             Err(error) => {
                 // Out of file descriptors, for instance: others must end before more can come.
@@ -125,7 +125,7 @@ type Opened = (Parts, Version, Box<Admitted>);
 type Opening = Arc<Mutex<Option<oneshot::Sender<Opened>>>>;
 
 async fn connection(
-    builder: Arc<auto::Builder<Exchanges>>,
+    builders: Arc<Builders>,
     stream: TcpStream,
     certificate: Option<Arc<Certificate>>,
     guest: Guest,
@@ -135,21 +135,16 @@ async fn connection(
     if let Some(certificate) = certificate {
         drop(stream);
         // Elsewhere, or connections without TLS would have room for it.
-        return Box::pin(within_tls(&builder, transport, &certificate, guest)).await;
+        return Box::pin(within_tls(&builders, transport, &certificate, guest)).await;
     }
-    let opened = serve_http(&builder, transport, true, guest).await;
+    let opened = serve_http(builders.agreed(None), transport, true, guest).await;
     if let (Some((parts, version, admitted)), Some(stream)) = (opened, Arc::into_inner(stream)) {
         let chunked = version != Version::HTTP_10;
         admitted.on_socket(stream, chunked, &head(&parts, chunked));
     }
 }
 
-async fn within_tls(
-    builder: &auto::Builder<Exchanges>,
-    transport: Transport,
-    certificate: &Certificate,
-    guest: Guest,
-) {
+async fn within_tls(builders: &Builders, transport: Transport, certificate: &Certificate, guest: Guest) {
     // Whoever comes before there is a good one is sent away.
     let Some(tls) = certificate.acceptor() else { return };
     let handshake = tls.accept_with(transport, |tls| tls.set_buffer_limit(Some(protocol::BUFFER)));
@@ -160,7 +155,10 @@ async fn within_tls(
     };
     match accepted {
         // A stream of events stays within.
-        Ok(Ok(stream)) => drop(serve_http(builder, stream, false, guest).await),
+        Ok(Ok(stream)) => {
+            let agreed = builders.agreed(stream.get_ref().1.alpn_protocol());
+            drop(serve_http(agreed, stream, false, guest).await);
+        }
         Ok(Err(error)) => debug!(%error, "A client and TLS do not agree."),
         Err(_) => debug!("A client did not begin TLS in time."),
     }

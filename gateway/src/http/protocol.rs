@@ -33,9 +33,32 @@ const PONG: Duration = Duration::from_secs(20);
 /// An exchange of HTTP/2 that is no stream of events: from the end of its head until its answer was taken.
 const EXCHANGE: Duration = Duration::from_mins(1);
 
-/// What serves connections of either protocol.
-#[must_use]
-pub fn builder() -> auto::Builder<Exchanges> {
+/// What serves connections.
+pub struct Builders {
+    /// Of the protocol that their first bytes are of.
+    either: auto::Builder<Exchanges>,
+    http1: auto::Builder<Exchanges>,
+    http2: auto::Builder<Exchanges>,
+}
+
+impl Builders {
+    #[must_use]
+    pub fn new() -> Self {
+        Self { either: builder(), http1: builder().http1_only(), http2: builder().http2_only() }
+    }
+
+    /// The one for what client and server agreed upon within TLS, if they did: then nothing else is spoken.
+    #[must_use]
+    pub fn agreed(&self, protocol: Option<&[u8]>) -> &auto::Builder<Exchanges> {
+        match protocol {
+            Some(b"h2") => &self.http2,
+            Some(b"http/1.1") => &self.http1,
+            _ => &self.either,
+        }
+    }
+}
+
+fn builder() -> auto::Builder<Exchanges> {
     let mut builder = auto::Builder::new(Exchanges);
     // The time that a head may take is seen to by the lobby, for both, TLS and the preface included.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER).keep_alive(true);
