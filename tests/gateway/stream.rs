@@ -101,11 +101,14 @@ async fn a_quiet_stream_has_heartbeats_in_the_form_that_was_asked_for() -> Resul
     let mut comment = client.open_bearer("", &[]).await?;
     let mut event = client.open_bearer("?heartbeat=event", &[]).await?;
     comment.until_raw(":heartbeat\n\n", Duration::from_secs(8)).await?;
-    let beat = event.next(Duration::from_secs(8)).await?.expect("an event");
-    assert_eq!((beat.name.as_str(), beat.id.ends_with("-1")), ("heartbeat", true), "{beat:?}");
-    let data: Value = serde_json::from_str(&beat.data)?;
-    assert_eq!(data["type"], "heartbeat");
-    assert!(data["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{data}");
+    // One at once: a page has no other way to its place before the first event.
+    for within in [2, 8] {
+        let beat = event.next(Duration::from_secs(within)).await?.expect("an event");
+        assert_eq!((beat.name.as_str(), beat.id.ends_with("-1")), ("heartbeat", true), "{beat:?}");
+        let data: Value = serde_json::from_str(&beat.data)?;
+        assert_eq!(data["type"], "heartbeat");
+        assert!(data["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{data}");
+    }
     Ok(())
 }
 

@@ -263,10 +263,8 @@ impl Connection {
         match self.heartbeat_mode {
             HeartbeatMode::Comment => wire::heartbeat(),
             HeartbeatMode::Event => {
-                let data = format!(r#"{{"type":"heartbeat","timestamp":"{:.3}"}}"#, jiff::Timestamp::now());
                 let has_place = self.context.ids && !self.past.comes_first();
-                let id = has_place.then(|| self.outbox().writer(|writer| writer.position()));
-                Block { id, event: Field::new("heartbeat"), retry: None, data: &data }.encode()
+                heartbeat_event(has_place.then(|| self.outbox().writer(|writer| writer.position())))
             }
         }
     }
@@ -374,4 +372,11 @@ fn portion(events: &[Arc<Delivery>]) -> (usize, bool) {
 /// From half to one and a half of `base`.
 fn jitter(base: u32) -> u32 {
     base / 2 + rand::random_range(0..=base.max(1))
+}
+
+/// A heartbeat that a page sees, with the connection's place.
+#[must_use]
+pub fn heartbeat_event(id: Option<Cursor>) -> Frame {
+    let data = format!(r#"{{"type":"heartbeat","timestamp":"{:.3}"}}"#, jiff::Timestamp::now());
+    Block { id, event: Field::new("heartbeat"), retry: None, data: &data }.encode()
 }

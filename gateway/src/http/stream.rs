@@ -65,6 +65,8 @@ pub(super) async fn open(
     // Before the token is used up: a client that corrects itself can still redeem it.
     let wanted = gateway.topics.wanted(parameters.topics.as_deref())?;
     gateway.check_open()?;
+    // Neither NATS nor the client's token is to be used up for a stream that there is no room for.
+    gateway.limits.check_room()?;
     let identity = gateway.identify(&headers, parameters.token.as_deref()).await?;
     let ends_at = ends_at(&gateway, &identity)?;
     let topics = gateway.topics.admit(wanted, &identity)?;
@@ -100,7 +102,7 @@ pub(super) async fn open(
         connection.begin_with_history(&brought, standing.position, standing.reset);
     }
     let admitted = Admitted {
-        first: first_bytes(&gateway, &id.to_string(), standing),
+        first: first_bytes(&gateway, &id.to_string(), standing, heartbeat_mode),
         connection,
         position: standing.position,
         slot,
@@ -235,8 +237,10 @@ fn ends_at(gateway: &Gateway, identity: &Identity) -> Result<Option<Instant>, Un
     Ok(shortest.and_then(|left| Instant::now().checked_add(left)))
 }
 
-/// `:connected`, the gap if there is one, the position, `retry:` and the welcome events.
-fn first_bytes(gateway: &Gateway, id: &str, standing: Standing) -> Frame {
+/// `:connected`, the gap if there is one, the position, `retry:` and the welcome events. Where heartbeats are events,
+/// one of them at the end: a page does not see a block that has nothing but a position, and what was published before
+/// its first event would be lost to it if the stream broke off.
+fn first_bytes(gateway: &Gateway, id: &str, standing: Standing, heartbeats: HeartbeatMode) -> Frame {
     let mut frames = vec![wire::connected()];
     if let Some(reason) = standing.reset.filter(|_| !standing.history) {
         gateway.context.telemetry.metrics.resets.inc(reason.as_str());
@@ -251,6 +255,9 @@ fn first_bytes(gateway: &Gateway, id: &str, standing: Standing) -> Frame {
         let time = format!("{:.3}", jiff::Timestamp::now());
         let data = welcome.data.replace("{connectionId}", id).replace("{time}", &time);
         frames.push(Block { id: None, event: Field::new(&welcome.event), retry: None, data: &data }.encode());
+    }
+    if heartbeats == HeartbeatMode::Event && gateway.context.ids && !standing.history {
+        frames.push(connection::heartbeat_event(Some(standing.position)));
     }
     Frame::join(&frames)
 }
