@@ -170,7 +170,7 @@ pub enum OverflowPolicy {
     /// It is refilled from the log at its own pace, and loses nothing. Without replay: `DropOldest`.
     #[default]
     CatchUp,
-    /// The oldest waiting event is dropped and counted.
+    /// The oldest waiting event is dropped and counted, and the client is told by a `reset`.
     DropOldest,
     /// The stream is ended; the client comes back with its cursor.
     Disconnect,

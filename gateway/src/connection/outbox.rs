@@ -90,10 +90,18 @@ impl State {
         self.queue.push_back(Item::Event(delivery.clone()));
     }
 
-    /// Lets go of the oldest event. What the client must be told besides stays.
+    /// Lets go of the oldest event, and has its client told of the gap, once for all that were in one place. What it
+    /// must be told besides stays.
     fn drop_oldest(&mut self) {
-        let oldest = self.queue.iter().position(|item| matches!(item, Item::Event(_)));
-        if let Some(Item::Event(delivery)) = oldest.and_then(|at| self.queue.remove(at)) {
+        let Some(at) = self.queue.iter().position(|item| matches!(item, Item::Event(_))) else { return };
+        let gap = Item::Gap(Reset::Expired);
+        let is_told = at.checked_sub(1).is_some_and(|before| self.queue.get(before) == Some(&gap));
+        let dropped = if is_told {
+            self.queue.remove(at)
+        } else {
+            self.queue.get_mut(at).map(|item| std::mem::replace(item, gap))
+        };
+        if let Some(Item::Event(delivery)) = dropped {
             self.bytes -= delivery.frame.as_bytes().len();
         }
     }

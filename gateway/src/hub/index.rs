@@ -32,7 +32,7 @@ pub struct Index {
 #[derive(Default)]
 struct Tenant {
     users: HashMap<Token, Vec<Place>, RandomState>,
-    topics: Topics<Place>,
+    topics: Topics<ConnectionId, Arc<Outbox>>,
 }
 
 /// A receiver, and the id that takes it out again.
@@ -45,7 +45,7 @@ impl Index {
         let tenant = self.tenants.entry(membership.tenant.clone()).or_default();
         tenant.users.entry(membership.user.clone()).or_default().push((id, outbox.clone()));
         for topic in &membership.topics {
-            tenant.topics.insert(topic, (id, outbox.clone()));
+            tenant.topics.insert(topic, id, outbox.clone());
         }
         self.members.insert(id, Member { membership: Arc::new(membership), outbox });
     }
@@ -60,7 +60,7 @@ impl Index {
                 tenant.users.remove(&membership.user);
             }
         }
-        membership.topics.iter().for_each(|topic| tenant.topics.remove(topic, |(other, _)| *other == id));
+        membership.topics.iter().for_each(|topic| tenant.topics.remove(topic, &id));
         if tenant.users.is_empty() {
             self.tenants.remove(&membership.tenant);
         }
@@ -86,7 +86,7 @@ impl Index {
             return;
         }
         if let Some(tenant) = self.tenants.get_mut(&member.membership.tenant) {
-            tenant.topics.insert(topic, (id, member.outbox.clone()));
+            tenant.topics.insert(topic, id, member.outbox.clone());
             Arc::make_mut(&mut member.membership).topics.push(topic.clone());
         }
     }
@@ -94,8 +94,11 @@ impl Index {
     /// Unsubscribes a connection.
     pub fn leave(&mut self, id: ConnectionId, topic: &Pattern) {
         let Some(member) = self.members.get_mut(&id) else { return };
+        if !member.membership.topics.contains(topic) {
+            return;
+        }
         if let Some(tenant) = self.tenants.get_mut(&member.membership.tenant) {
-            tenant.topics.remove(topic, |(other, _)| *other == id);
+            tenant.topics.remove(topic, &id);
             Arc::make_mut(&mut member.membership).topics.retain(|other| other != topic);
         }
     }
@@ -120,29 +123,27 @@ impl Index {
     /// Calls `offer` for each connection that an event reaches; for one that is reached in several
     /// ways more than once.
     pub fn each(&self, audience: &Audience<'_>, mut offer: impl FnMut(&Arc<Outbox>)) {
-        let mut tell = |places: &[Place]| places.iter().for_each(|(_, outbox)| offer(outbox));
         match audience.target {
             Target::User { tenant, user } => {
                 let places = self.tenants.get(tenant).and_then(|tenant| tenant.users.get(user));
-                tell(places.map_or(&[], Vec::as_slice));
+                places.into_iter().flatten().for_each(|(_, outbox)| offer(outbox));
             }
             Target::Users { tenant } => {
                 let Some(tenant) = self.tenants.get(tenant) else { return };
-                for user in audience.listed() {
-                    tell(tenant.users.get(user).map_or(&[], Vec::as_slice));
-                }
+                let places = audience.listed().filter_map(|user| tenant.users.get(user));
+                places.flatten().for_each(|(_, outbox)| offer(outbox));
             }
             Target::Topic { tenant, topic } => {
                 let Some(tenant) = self.tenants.get(tenant) else { return };
-                tenant.topics.each(topic, &mut tell);
+                tenant.topics.each(topic, &mut offer);
             }
             Target::Topics { tenant } => {
                 let Some(tenant) = self.tenants.get(tenant) else { return };
-                audience.listed().for_each(|topic| tenant.topics.each(topic, &mut tell));
+                audience.listed().for_each(|topic| tenant.topics.each(topic, &mut offer));
             }
             Target::Tenant { tenant } => {
                 let Some(tenant) = self.tenants.get(tenant) else { return };
-                tenant.users.values().for_each(|places| tell(places));
+                tenant.users.values().flatten().for_each(|(_, outbox)| offer(outbox));
             }
             Target::Connection { tenant, id } => {
                 let member = self.members.get(&id).filter(|m| m.membership.tenant.as_str() == tenant);

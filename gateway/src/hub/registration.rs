@@ -67,12 +67,13 @@ impl Registration {
         Resume::Live { events, position: state.head }
     }
 
-    /// Gives up on what was missed and goes live; returns the new position.
+    /// Gives up on what was missed and goes live; returns the new position. `None` when a reset came between, which
+    /// tells it.
     #[must_use]
     pub fn skip_to_live(&self, after: u64) -> Option<Cursor> {
         let state = self.hub.state();
-        self.outbox.go_live(after, state.head);
-        state.epoch.map(|epoch| Cursor::new(epoch, state.head))
+        let epoch = state.epoch.filter(|_| self.outbox.go_live(after, state.head))?;
+        Some(Cursor::new(epoch, state.head))
     }
 
     /// Gives up on a place that the log does not reach to, and stays behind at the hub's; returns that.
