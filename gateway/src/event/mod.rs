@@ -95,13 +95,15 @@ impl Message {
     /// About how much memory it takes, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        let header = |value: &Option<Box<str>>| value.as_ref().map_or(0, |value| value.len());
-        size_of::<Self>()
-            + self.subject.len()
-            + self.payload.len()
-            + header(&self.event)
-            + header(&self.retry)
-            + header(&self.listed)
+        size_of::<Self>() + self.content()
+    }
+
+    /// Bytes of what it says, which are in its frame, too.
+    #[must_use]
+    pub fn content(&self) -> usize {
+        let headers = [&self.event, &self.retry, &self.complete, &self.listed];
+        let headers: usize = headers.into_iter().flatten().map(|value| value.len()).sum();
+        self.subject.len() + self.payload.len() + headers
     }
 }
 

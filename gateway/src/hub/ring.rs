@@ -10,7 +10,7 @@ use crate::postings::Postings;
 const MAX_ENTRIES: usize = 65_536;
 /// Most memory of the ring, in bytes.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
-/// What an entry takes beside its message, twice: as it came, and as a frame.
+/// What an entry takes beside its message and its frame.
 const OVERHEAD: usize = 256;
 
 /// Every event that the log has from a sequence on, up to the hub's head.
@@ -67,5 +67,5 @@ impl Ring {
 }
 
 fn size(entry: &Entry) -> usize {
-    2 * entry.message.size() + OVERHEAD
+    entry.message.size() + entry.message.content() + OVERHEAD
 }

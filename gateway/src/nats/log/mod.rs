@@ -1,10 +1,11 @@
 //! Reading the log: what the live feed missed, and what a client missed that the ring no longer has.
 //!
 //! Clients are served by one scan of the whole log for all ([`scan`]), in pages that are read once
-//! and kept for a while, bounded in bytes. A client's [`search`] rides along from its own place: it looks
+//! and kept for a while, bounded in bytes; where a crowd comes at once, it is waited for ([`gather`]). A client's [`search`] rides along from its own place: it looks
 //! its events up on each page, which has an index ([`page`]), until there are enough for a write. How NATS is read, and what is believed of
 //! its answers, is in [`read`]; a message that breaks the connection is read in [`stored`].
 
+mod gather;
 mod lost;
 mod page;
 mod read;
@@ -19,10 +20,11 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::nats::Link;
+use gather::Gather;
 pub use page::Page;
 use read::Reader;
 use scan::{Asked, Id, Scan};
@@ -114,25 +116,30 @@ impl Log {
     /// Reads for those who search, until it is cancelled.
     pub async fn serve(&self, cancel: CancellationToken) {
         let mut reads = FuturesUnordered::new();
-        let mut generation = 0;
+        let (mut generation, mut gather) = (0, Gather::new(Instant::now()));
         loop {
-            let more = {
+            let (more, wait) = {
                 let mut scan = self.scan();
                 if scan.generation() != generation {
                     generation = scan.generation();
                     reads.clear();
                 }
                 let more = scan.serve(SERVED);
-                while let Some(read) = scan.next_read() {
+                let wait = gather.wait(Instant::now(), scan.begun());
+                while wait.is_none()
+                    && let Some(read) = scan.next_read()
+                {
                     reads.push(async move { (read, self.reader.read(read.from, read.upto).await) });
                 }
-                more
+                (more, wait)
             };
+            let gathered = sleep_until(wait.unwrap_or_else(Instant::now));
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = self.asked.notified() => {}
                 Some((read, result)) = reads.next(), if !reads.is_empty() => self.scan().finish(read, result),
                 () = yield_now(), if more => {}
+                () = gathered, if wait.is_some() => {}
             }
         }
     }

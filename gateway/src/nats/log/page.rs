@@ -81,13 +81,15 @@ pub(super) struct Draft {
     entries: Vec<Arc<Entry>>,
     /// Bytes of messages so far.
     size: usize,
+    /// Bytes of what is in them.
+    content: usize,
     /// Lowest sequence that is not there.
     pub hole: Option<u64>,
 }
 
 impl Draft {
     pub const fn new(from: u64) -> Self {
-        Self { from, next: from, refused: Vec::new(), entries: Vec::new(), size: 0, hole: None }
+        Self { from, next: from, refused: Vec::new(), entries: Vec::new(), size: 0, content: 0, hole: None }
     }
 
     pub const fn size(&self) -> usize {
@@ -99,6 +101,7 @@ impl Draft {
         self.skip_to(message.sequence);
         self.next = message.sequence + 1;
         self.size += message.size();
+        self.content += message.content();
         self.entries.push(Entry::new(message));
     }
 
@@ -124,7 +127,7 @@ impl Draft {
             postings.push(entry.message.sequence, prefix, &entry.message.subject);
         }
         // A message that was delivered is kept as a frame, too.
-        let bytes = 2 * self.size + OVERHEAD * self.entries.len();
+        let bytes = self.size + self.content + OVERHEAD * self.entries.len();
         let Self { from, next, refused, entries, .. } = self;
         Page { from, upto: next - 1, entries, trimmed_to, refused, postings, bytes }
     }

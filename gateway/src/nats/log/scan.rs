@@ -1,12 +1,14 @@
 //! Which part of the log is read next, for whom, and what is kept of it.
 //!
 //! Searches are served like the floors of an elevator: the lowest at or above the present place, and
-//! from the lowest of all when there is none above. So clients with whatever cursors share one sweep
+//! from the lowest of all when there is none above, or when more wait below than above: those above wait for them to
+//! come up. So clients with whatever cursors share one sweep
 //! through the log, and each rides along until it has enough to write. Each part is read by one read at
 //! a time. Clients pace the sweep: nothing is read that nobody asked for.
 //!
 //! No waits and no reads happen here: this is the state, and [`super::Log`] does what it says.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use super::search::{Found, Search};
 pub(super) const SPAN: u64 = 8192;
 /// Reads at NATS at one time.
 const READS: usize = 2;
+/// Pages that came and were not served, beyond which none is read.
+const SERVING: usize = 2;
 /// Memory of the pages that are kept, in bytes.
 const KEPT_BYTES: usize = 32 * 1024 * 1024;
 /// Pages that are kept.
@@ -73,6 +77,8 @@ pub(super) struct Scan {
     waiting: HashMap<Id, Waiting>,
     /// The same, by where they go on.
     places: BTreeSet<(u64, Id)>,
+    /// How many there are at each place.
+    crowds: BTreeMap<u64, usize>,
     /// Memory of what they found.
     found: usize,
     reading: Vec<Read>,
@@ -92,6 +98,7 @@ impl Default for Scan {
             span: SPAN,
             waiting: HashMap::new(),
             places: BTreeSet::new(),
+            crowds: BTreeMap::new(),
             found: 0,
             reading: Vec::new(),
             serving: VecDeque::new(),
@@ -104,6 +111,11 @@ impl Default for Scan {
 impl Scan {
     pub const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Searches that had to wait, since the start.
+    pub const fn begun(&self) -> u64 {
+        self.next_id
     }
 
     /// Begins a search, and ends it where what is kept is enough. The log has everything that is searched.
@@ -131,6 +143,7 @@ impl Scan {
     fn put(&mut self, place: u64, id: Id, waiting: Waiting) {
         self.found += waiting.search.bytes();
         self.places.insert((place, id));
+        *self.crowds.entry(place).or_default() += 1;
         self.waiting.insert(id, waiting);
     }
 
@@ -139,6 +152,12 @@ impl Scan {
         self.found -= waiting.search.bytes();
         if let Some(place) = waiting.search.goes_on() {
             self.places.remove(&(place, id));
+            if let Entry::Occupied(mut crowd) = self.crowds.entry(place) {
+                *crowd.get_mut() -= 1;
+                if *crowd.get() == 0 {
+                    crowd.remove();
+                }
+            }
         }
         Some(waiting)
     }
@@ -151,10 +170,11 @@ impl Scan {
 
     /// The next part to read, if one is due; [`finish`](Self::finish) must follow.
     pub fn next_read(&mut self) -> Option<Read> {
-        if self.reading.len() >= READS {
+        if self.reading.len() >= READS || self.serving.len() >= SERVING {
             return None;
         }
-        let wanted = self.wanted(self.position).or_else(|| self.wanted(0))?;
+        let from = if self.is_outnumbered() { 0 } else { self.position };
+        let wanted = self.wanted(from).or_else(|| self.wanted(0))?;
         let from = self.start(wanted);
         let ahead = self.reading.iter().map(|read| read.from).filter(|start| *start > wanted);
         let limit = ahead.chain(self.kept.after(wanted)).min().map_or(self.head, |start| start - 1);
@@ -163,6 +183,12 @@ impl Scan {
         self.position = upto + 1;
         self.reading.push(read);
         Some(read)
+    }
+
+    /// Whether more wait below the present place than above.
+    fn is_outnumbered(&self) -> bool {
+        let below: usize = self.crowds.range(..self.position).map(|(_, crowd)| crowd).sum();
+        2 * below > self.waiting.len()
     }
 
     /// The lowest place at or above `place` that is missed and no read is about to serve.
