@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import sys
 import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -54,7 +55,7 @@ class Pages(SimpleHTTPRequestHandler):
 
     def translate_path(self, path: str) -> str:
         name = urlsplit(path).path
-        if name in ("/client/index.js", "/client/shared.js"):
+        if re.fullmatch(r"/client/\w+\.js", name):
             return str(CLIENT / Path(name).name)
         return super().translate_path(path)
 

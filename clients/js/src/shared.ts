@@ -5,7 +5,7 @@
 // that was asleep sees that it missed something, and asks the leader to go back to where it was.
 
 // Beside the core, and not a second copy of it.
-import { connect } from "./index.js";
+import { connect } from "./connect.js";
 import { ahead, strange } from "./cursor.js";
 import { tell } from "./tell.js";
 import type { Connection, Detail, GatewayEvent, Options, ResetReason, State } from "./options.js";
