@@ -6,12 +6,13 @@ import { type Options, connect } from "../src/index.js";
 export const EPOCH = "0000000a";
 export const at = (sequence: number) => `${EPOCH}-${sequence}`;
 
-/** A stream that the test writes. It ends when its request is aborted. */
+/** A stream that the test writes. It begins as the gateway's do, and ends when its request is aborted. */
 export class Stream {
   #out!: ReadableStreamDefaultController<Uint8Array>;
   readonly response: Response;
-  constructor(signal?: AbortSignal | null) {
+  constructor(signal?: AbortSignal | null, begins = ":connected\n\n") {
     const body = new ReadableStream<Uint8Array>({ start: (out) => void (this.#out = out) });
+    if (begins) this.#out.enqueue(new TextEncoder().encode(begins));
     signal?.addEventListener("abort", () => this.#out.error(signal.reason));
     this.response = new Response(body, { headers: { "content-type": "text/event-stream" } });
   }
@@ -34,13 +35,20 @@ export class Stream {
 
 type Answer = Response | "cut" | "silence" | undefined;
 
+/** What the gateway says when it has no stream. */
+export const problem = (status: number, detail = "No.", headers = {}) =>
+  new Response(JSON.stringify({ status, detail }), {
+    status,
+    headers: { "content-type": "application/problem+json", ...headers },
+  });
+
 /** Lets everything run that waits for nothing but its turn. */
 export async function settle() {
-  for (let i = 0; i < 100; i++) await Promise.resolve();
+  for (let i = 0; i < 300; i++) await Promise.resolve();
 }
 
-/** What the clock shows. It can be set, and timers do not care. */
-export const clock = { now: 0 };
+/** What the clock shows, which can be set, and how long it has run. Timers go by the latter. */
+export const clock = { now: 0, ran: 0 };
 
 /** Lets time pass, in steps that let the client act in between. */
 export async function pass(ms: number, step = 1000) {
@@ -48,6 +56,7 @@ export async function pass(ms: number, step = 1000) {
   for (let left = ms; left > 0; left -= step) {
     const passed = Math.min(step, left);
     clock.now += passed;
+    clock.ran += passed;
     mock.timers.tick(passed);
     await settle();
   }
@@ -62,13 +71,24 @@ export interface World {
   states: string[];
 }
 
-/** A client of it, with time that stands still. What it is told is `told`, as short as it gets. */
-export function world(options: Partial<Options> = {}) {
+/** Puts something of a browser into its place. */
+export function define(name: string, value: unknown) {
+  Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+}
+
+/** Time stands still from now on, but for `pass`. */
+export function standStill() {
   mock.reset();
   mock.timers.reset();
   mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
-  clock.now = Date.UTC(2030, 0);
+  Object.assign(clock, { now: Date.UTC(2030, 0), ran: 1000 });
   mock.method(Date, "now", () => clock.now);
+  mock.method(performance, "now", () => clock.ran);
+}
+
+/** The gateway, in place of the network. */
+export function gateway(): World {
+  standStill();
   const world: World = { streams: [], requests: [], answers: [], told: [], states: [] };
   let minted = 0;
   globalThis.fetch = async (input, init) => {
@@ -86,6 +106,12 @@ export function world(options: Partial<Options> = {}) {
     world.streams.push(stream);
     return stream.response;
   };
+  return world;
+}
+
+/** A client of it. What it is told is `told`, as short as it gets. */
+export function world(options: Partial<Options> = {}) {
+  const world = gateway();
   const client = connect({
     url: "http://gateway/sse",
     getJwt: () => "jwt",
