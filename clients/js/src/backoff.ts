@@ -3,10 +3,12 @@
 
 /** A server asks for no longer pause than an hour. */
 const LONGEST = 36e5;
+/** Nobody comes back at once: `retry: 0` would have all of them do so, again and again. */
+const SHORTEST = 100;
 
 /** Draws the delay of the attempt after `failures` others. A base that is beyond `max` was asked for, and counts. */
 export const jittered = (base: number, max: number, failures: number): number =>
-  Math.random() * Math.max(base, Math.min(max, base * 2 ** failures));
+  Math.random() * Math.max(SHORTEST, base, Math.min(max, base * 2 ** failures));
 
 /** What was asked for, within reason. */
 export const within = (wanted: number): number => Math.min(Math.max(wanted, 0), LONGEST) || 0;

@@ -137,7 +137,8 @@ export function connect(o: Options): Connection {
       if (status === 204) finish("complete", outcome);
       else if (status === 400 || (refused && ++refusals > 1)) finish("refused", outcome);
       else {
-        const delay = pause + jittered(base, maxDelay, failures++);
+        // After a second failure in a row the gateway is in trouble, and `retry: 0` was not meant for that.
+        const delay = pause + jittered(failures ? Math.max(base, minDelay) : base, maxDelay, failures++);
         held = pause > 0;
         // Before it is told: whoever is told may wake it.
         const rest = new Promise<void>((resolve) => {

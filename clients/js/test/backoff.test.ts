@@ -25,6 +25,15 @@ test("a base that the gateway asked for counts beyond the longest delay", () => 
   assert.ok(Math.max(...delays) > 50_000 && Math.max(...delays) < 60_000);
 });
 
+test("nobody comes back at once, whatever base was asked for", () => {
+  for (const [base, max] of [[0, 30_000], [0, 0]] as const) {
+    for (const failures of [0, 1, 50]) {
+      const delays = Array.from({ length: 1000 }, () => jittered(base, max, failures));
+      assert.ok(Math.max(...delays) > 90, `${base}, ${max}, ${failures}: ${Math.max(...delays)}`);
+    }
+  }
+});
+
 test("Retry-After is seconds or a date, read by the server's clock", () => {
   assert.equal(retryAfter(headers("7")), 7000);
   const [date, later] = ["Sat, 01 Jan 2000 00:00:00 GMT", "Sat, 01 Jan 2000 00:00:09 GMT"];

@@ -151,6 +151,22 @@ test("retry: is the base until the next stream opens, and waking skips what nobo
   assert.equal(client.state, "open");
 });
 
+test("retry: 0 makes the first return soon, and no loop without a pause", async (t) => {
+  t.mock.method(Math, "random", () => 0.5);
+  const { streams, answers } = world();
+  await settle();
+  await streams[0]!.write("retry: 0\n\n");
+  await streams[0]!.cut();
+  await pass(51, 1);
+  assert.equal(streams.length, 2);
+  await streams[1]!.write("retry: 0\n\n");
+  answers.push(...new Array<"cut">(20).fill("cut"));
+  await streams[1]!.cut();
+  // 1, 2, 4 and 8 seconds.
+  await pass(14_000, 100);
+  assert.equal(answers.length, 17);
+});
+
 test("a stream that was stable for a heartbeat begins with the shortest delay again", async (t) => {
   t.mock.method(Math, "random", () => 0.999);
   const { answers, streams } = world();
