@@ -2,6 +2,7 @@
 
 /** Milliseconds. An answer, and the pauses between attempts. */
 const PATIENCE = 30_000;
+const SHORTEST_PAUSE = 100;
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 15_000;
 
@@ -81,13 +82,16 @@ function follow(gateway, about, topics, on) {
     const trace = hex(16);
     on.state("connecting");
     let heard = Date.now();
+    let opened;
     // Three heartbeats may be missing.
     const silence = 3000 * about.heartbeatSeconds;
     const looking = setInterval(() => Date.now() - heard > silence && attempt.abort(), 1000);
     try {
       const answer = await gateway.stream(about, topics, cursor, `00-${trace}-${hex(8)}-01`, attempt.signal);
       if (answer.status === 204) return finish("complete");
-      failures = 0;
+      opened = Date.now();
+      // What was asked for counted until now.
+      pause = FIRST_PAUSE;
       on.state("open", { trace });
       const feed = parser(take);
       const [decoder, reader] = [new TextDecoder(), answer.body.getReader()];
@@ -98,6 +102,8 @@ function follow(gateway, about, topics, on) {
         feed(decoder.decode(value, { stream: true }));
       }
     } finally {
+      // It was stable. One that ends as soon as it begins is a failure as any other.
+      if (Date.now() - opened > 1000 * about.heartbeatSeconds) failures = 0;
       clearInterval(looking);
       attempt.abort();
     }
@@ -134,7 +140,9 @@ function follow(gateway, about, topics, on) {
         finish("refused", { reason: error.message });
       } else {
         // Drawn from all up to a ceiling that doubles, so that clients which fell together come back apart.
-        const drawn = Math.random() * Math.min(LONGEST_PAUSE, pause * 2 ** failures++);
+        // `retry: 0` is meant for one return, and is none to a gateway in trouble.
+        const base = failures ? Math.max(pause, FIRST_PAUSE) : pause;
+        const drawn = Math.random() * Math.max(SHORTEST_PAUSE, Math.min(LONGEST_PAUSE, base * 2 ** failures++));
         const delay = drawn + 1000 * (Number(error?.retryAfter) || 0);
         on.state("waiting", { delay, reason: error instanceof Refused ? error.message : undefined });
         await new Promise((resolve) => {
