@@ -18,9 +18,8 @@ export interface Outcome {
 
 /** Told what happens during an attempt. */
 export interface Sink {
-  /** Bytes are on their way: from now on, silence means something. */
-  asked(): void;
   opened(): void;
+  /** There is progress: silence counts from now on. */
   heard(): void;
   block(block: Block): void;
   /** How to listen for one more type. */
@@ -56,7 +55,7 @@ export async function attempt(o: Options, place: Place, signal: AbortSignal, sin
     headers.Authorization = `Bearer ${jwt}`;
   }
   if (signal.aborted) return { status: 0 };
-  sink.asked();
+  sink.heard();
   if (!o.getToken && !cookie && o.mode !== "bearer") {
     const answer = await fetch(`${url}/token`, { method: "POST", headers, signal });
     if (!answer.ok) return answered(answer);

@@ -58,26 +58,22 @@ export function connect(o: Options): Connection {
     current = new AbortController();
     const { signal } = current;
     const byFetch = !native || unseen;
-    let heard = 0;
+    let heard = Date.now();
     let looks = 0;
     let silent = 0;
-    let timer: ReturnType<typeof setInterval> | undefined;
     const patience = () => (state === "open" ? PATIENCE : 1);
     // By the clock, which went on while the machine slept; and by looks, which no step of the clock can mislead.
     const look = () => {
-      if (timer && (Date.now() - heard > patience() * heartbeat || silent > patience() * LOOKS)) current.abort();
+      if (Date.now() - heard > patience() * heartbeat || silent > patience() * LOOKS) current.abort();
     };
     lookAgain = look;
+    const timer = setInterval(() => {
+      silent++;
+      // It is stable.
+      if (state === "open" && ++looks > LOOKS) failures = 0;
+      look();
+    }, heartbeat / LOOKS);
     sink = {
-      asked() {
-        heard = Date.now();
-        timer = setInterval(() => {
-          silent++;
-          // It is stable.
-          if (state === "open" && ++looks > LOOKS) failures = 0;
-          look();
-        }, heartbeat / LOOKS);
-      },
       heard() {
         heard = Date.now();
         silent = 0;

@@ -182,6 +182,25 @@ test("a stream that was stable for a heartbeat begins with the shortest delay ag
   assert.equal(streams.length, 2);
 });
 
+test("a credential that never comes is asked for again, as an attempt without an answer", async () => {
+  const asked: number[] = [];
+  const { states, streams } = world({
+    getJwt: () => (asked.push(asked.length), asked.length < 3 ? new Promise<string>(() => {}) : "jwt"),
+  });
+  await pass(21_000);
+  assert.deepEqual(states.slice(0, 3), ["connecting", "waiting", "connecting"]);
+  await pass(28_000);
+  assert.deepEqual([asked.length, streams.length, states.at(-1)], [3, 1, "open"]);
+});
+
+test("a credential may take its time, and the answer then has its own", async () => {
+  const { streams, states } = world({
+    getJwt: () => new Promise((resolve) => setTimeout(() => resolve("jwt"), 12_000)),
+  });
+  await pass(13_000);
+  assert.deepEqual([states, streams.length], [["connecting", "open"], 1]);
+});
+
 test("silence of three heartbeats ends a stream, and of one an attempt", async () => {
   const { answers, streams, states } = world();
   await settle();

@@ -22,7 +22,8 @@ async fn credentials_that_end_are_replaced_and_so_are_tokens_that_were_kept_too_
         ))
     };
     let own = format!(
-        r#"lastEventId: "", getJwt: undefined, getToken: async () => {{
+        // It may take longer than the gateway's heartbeat.
+        r#"lastEventId: "", heartbeat: 15000, getJwt: undefined, getToken: async () => {{
             const headers = {{ Authorization: "Bearer {}" }};
             const answer = await fetch("{}/token", {{ method: "POST", headers }});
             const { } = await answer.json();
