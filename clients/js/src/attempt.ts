@@ -18,6 +18,7 @@ export interface Outcome {
 
 /** Told what happens during an attempt. */
 export interface Sink {
+  /** Blocks will come, though none has. */
   opened(): void;
   /** There is progress: silence counts from now on. */
   heard(): void;
@@ -33,6 +34,9 @@ export interface Place {
   native: boolean;
   types: Iterable<string>;
 }
+
+/** How long EventSource may have been open without an event before it counts as that: it may have been sent away. */
+const QUIET = 1000;
 
 const answered = (response: Response): Outcome => ({
   status: response.status,
@@ -75,7 +79,7 @@ async function read(answer: Response, signal: AbortSignal, sink: Sink): Promise<
   if (answer.status !== 200) return answered(answer);
   // A page of somebody else's, such as that of a hotel's network.
   if (!answer.headers.get("content-type")?.startsWith("text/event-stream")) return { status: 0 };
-  sink.opened();
+  sink.heard();
   const feed = parser((block) => signal.aborted || sink.block(block));
   const decoder = new TextDecoder();
   const reader = answer.body!.getReader();
@@ -96,10 +100,15 @@ function listen(url: string, withCredentials: boolean, types: Iterable<string>, 
       resolve({ status });
     };
     signal.addEventListener("abort", () => end(0));
-    source.onopen = sink.opened;
+    source.onopen = () => {
+      sink.heard();
+      setTimeout(sink.opened, QUIET);
+    };
     // An event of type `error` has data.
     source.onerror = (event) => "data" in event || end(source.readyState === 2 ? -1 : 0);
     const hear = ({ type, data, lastEventId }: MessageEvent) => {
+      // Who listens for `open` means the gateway's, not the browser's.
+      if (data === undefined) return;
       sink.heard();
       // What tells a gap has no id; the browser shows the one before.
       sink.block(type === "reset" ? { event: type, data } : { event: type, data, id: lastEventId });

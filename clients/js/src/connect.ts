@@ -79,13 +79,17 @@ export function connect(o: Options): Connection {
         silent = 0;
       },
       opened() {
-        sink!.heard();
+        if (signal.aborted || state === "open") return;
         base = minDelay;
         refusals = 0;
         unseen = false;
         set("open");
       },
-      block: (block) => take(block, byFetch),
+      block(block) {
+        // What begins with `retry` is no stream: by cookie, that is how the gateway says 503.
+        if (block.retry === undefined) sink!.opened();
+        take(block, byFetch);
+      },
     };
     const ended = new Promise<Outcome>((resolve) => (signal.onabort = () => resolve({ status: 0 })));
     const place = { lastEventId, refused: brief || refusals > 0, native: !byFetch, types };
