@@ -13,6 +13,8 @@ export interface Outcome {
   status: number;
   /** Milliseconds that the gateway asked for. */
   pause?: number;
+  /** What the gateway said is wrong. */
+  detail?: string;
   error?: unknown;
 }
 
@@ -38,10 +40,12 @@ export interface Place {
 /** How long EventSource may have been open without an event before it counts as that: it may have been sent away. */
 const QUIET = 1000;
 
-const answered = (response: Response): Outcome => ({
-  status: response.status,
-  pause: retryAfter(response.headers),
-});
+async function answered(answer: Response): Promise<Outcome> {
+  const { status, headers } = answer;
+  // A problem (RFC 9457), unless something in between answered.
+  const problem = await answer.json().catch(() => 0);
+  return { status, pause: retryAfter(headers), detail: problem?.detail };
+}
 
 export async function attempt(o: Options, place: Place, signal: AbortSignal, sink: Sink): Promise<Outcome> {
   const { refused, native } = place;

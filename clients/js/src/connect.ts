@@ -13,6 +13,13 @@ const LOOKS = 3;
 /** Heartbeats that may be missing. An answer has to come within one. */
 const PATIENCE = 3;
 
+/**
+ * Whether the request itself is wrong, and will be however often it is made. So is its address, but only if nobody ever
+ * answered there: later it is a proxy that is being told anew where the gateway is.
+ */
+const isWrong = (status: number, first: boolean) =>
+  [400, 413, 414, 431].includes(status) || (first && [404, 405].includes(status));
+
 export function connect(o: Options): Connection {
   const { minDelay = 1000, maxDelay = 30_000, heartbeat = 15_000, mode, transport } = o;
   const native = transport === "eventsource";
@@ -32,6 +39,8 @@ export function connect(o: Options): Connection {
   let paused = false;
   // EventSource was refused, and does not say how: fetch is to find out.
   let unseen = false;
+  // No gateway has answered yet.
+  let first = !lastEventId;
   // The gateway asked for a pause.
   let held = false;
   let current = new AbortController();
@@ -82,7 +91,7 @@ export function connect(o: Options): Connection {
         if (signal.aborted || state === "open") return;
         base = minDelay;
         refusals = 0;
-        unseen = false;
+        first = unseen = false;
         set("open");
       },
       block(block) {
@@ -135,7 +144,7 @@ export function connect(o: Options): Connection {
       const refused = status === 401 || status === 403;
       unseen = status < 0;
       if (status === 204) finish("complete", outcome);
-      else if (status === 400 || (refused && ++refusals > 1)) finish("refused", outcome);
+      else if (isWrong(status, first) || (refused && ++refusals > 1)) finish("refused", outcome);
       else {
         // After a second failure in a row the gateway is in trouble, and `retry: 0` was not meant for that.
         const delay = pause + jittered(failures ? Math.max(base, minDelay) : base, maxDelay, failures++);
@@ -151,6 +160,7 @@ export function connect(o: Options): Connection {
         set("waiting", { ...outcome, delay });
         await rest;
       }
+      first &&= status <= 0;
     }
   };
 

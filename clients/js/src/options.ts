@@ -23,6 +23,8 @@ export type State = "connecting" | "open" | "waiting" | "paused" | "complete" | 
 export interface Detail {
   /** The answer's status; 0 without a usable one. */
   readonly status?: number;
+  /** What the gateway said is wrong: the `detail` of its problem (RFC 9457). */
+  readonly detail?: string;
   /** What the attempt threw: the network's error, or that of `getJwt` or `getToken`. */
   readonly error?: unknown;
   /** Milliseconds until the next attempt. */
