@@ -41,8 +41,9 @@ export function connect(o: Options): Connection {
   let unseen = false;
   // No gateway has answered yet.
   let first = !lastEventId;
-  // The gateway asked for a pause.
-  let held = false;
+  // When the next attempt is due, by a clock that nobody sets; none: now. And until when the gateway wants none.
+  let due = 0;
+  let held = 0;
   let current = new AbortController();
   let sink: Sink | undefined;
   let resume = () => {};
@@ -131,35 +132,33 @@ export function connect(o: Options): Connection {
   const loop = async () => {
     // Whoever made it listens first.
     await null;
+    let last: Detail = {};
     while (!over) {
-      if (paused) {
-        set("paused");
-        await new Promise<void>((resolve) => (resume = resolve));
+      if (paused || due) {
+        const delay = Math.max(due - performance.now(), 0);
+        // Before it is told: whoever is told may wake it.
+        const rest = new Promise<void>((resolve) => {
+          const timer = paused ? 0 : setTimeout(() => resolve(void (due = 0)), delay);
+          resume = () => resolve(clearTimeout(timer));
+        });
+        if (paused) set("paused");
+        else set("waiting", { ...last, delay });
+        await rest;
         continue;
       }
       set("connecting");
       const { pause = 0, ...outcome } = await run();
+      held = performance.now() + pause;
+      if (pause) due = held;
       if (over || paused) continue;
+      last = outcome;
       const { status } = outcome;
       const refused = status === 401 || status === 403;
       unseen = status < 0;
       if (status === 204) finish("complete", outcome);
       else if (isWrong(status, first) || (refused && ++refusals > 1)) finish("refused", outcome);
-      else {
-        // After a second failure in a row the gateway is in trouble, and `retry: 0` was not meant for that.
-        const delay = pause + jittered(failures ? Math.max(base, minDelay) : base, maxDelay, failures++);
-        held = pause > 0;
-        // Before it is told: whoever is told may wake it.
-        const rest = new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, delay);
-          resume = () => {
-            clearTimeout(timer);
-            resolve();
-          };
-        });
-        set("waiting", { ...outcome, delay });
-        await rest;
-      }
+      // After a second failure in a row the gateway is in trouble, and `retry: 0` was not meant for that.
+      else due = held + jittered(failures ? Math.max(base, minDelay) : base, maxDelay, failures++);
       first &&= status <= 0;
     }
   };
@@ -176,8 +175,10 @@ export function connect(o: Options): Connection {
       sink?.listener?.(type);
     },
     wake() {
+      const early = performance.now() < held;
+      if (!early) due = 0;
       if (state === "open" || state === "connecting") lookAgain();
-      else if (paused || !held) resume();
+      else if (paused || !early) resume();
       paused = false;
     },
     close: () => finish("closed"),

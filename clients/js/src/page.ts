@@ -20,6 +20,8 @@ export function followPage(pause: () => void, wake: () => void, hiddenAfter = 0)
   on(window, "pagehide", pause);
   on(page, "visibilitychange resume", look);
   on(window, "pageshow online", look);
+  // It may have been opened in the background.
+  if (page.hidden && hiddenAfter) look();
   return () => {
     clearTimeout(timer);
     over.abort();
