@@ -20,11 +20,16 @@ const PATIENCE = 3;
 const isWrong = (status: number, first: boolean) =>
   [400, 413, 414, 431].includes(status) || (first && [404, 405].includes(status));
 
+/** Throws when what is declared can not be done. */
+export function check({ mode, transport, getJwt, getToken }: Options): void {
+  if (mode === "bearer" && transport === "eventsource") throw new TypeError("EventSource can not send a Bearer");
+  if (mode !== "cookie" && !getJwt && !(getToken && mode !== "bearer")) throw new TypeError("getJwt is missing");
+}
+
 export function connect(o: Options): Connection {
-  const { minDelay = 1000, maxDelay = 30_000, heartbeat = 15_000, mode, transport } = o;
-  const native = transport === "eventsource";
-  if (mode === "bearer" && native) throw new TypeError("EventSource can not send a Bearer");
-  if (mode !== "cookie" && !o.getJwt && !(o.getToken && mode !== "bearer")) throw new TypeError("getJwt is missing");
+  check(o);
+  const { minDelay = 1000, maxDelay = 30_000, heartbeat = 15_000 } = o;
+  const native = o.transport === "eventsource";
   const types = new Set(o.types);
   let state: State = "connecting";
   let lastEventId = o.lastEventId ?? "";

@@ -7,9 +7,3 @@ export function ahead(id: string, other: string): number | undefined {
   const [a, b] = [parse(id), parse(other)];
   return a && b && a[1] === b[1] ? +a[2]! - +b[2]! : undefined;
 }
-
-/** Whether both are places, but of different lives of the log. */
-export function strange(id: string, other: string): boolean {
-  const [a, b] = [parse(id), parse(other)];
-  return !!a && !!b && a[1] !== b[1];
-}

@@ -1,19 +1,20 @@
 // One stream for all tabs of an origin. The tab that holds a lock has the stream and tells the others, in the order of
-// the stream; when it goes, the browser gives the lock to the next, which goes on from the place that it knows.
+// the stream; when it goes, the next goes on from the place that it knows.
 //
 // Each tab keeps its own place, and hands on only what is ahead of it. What is told names the place before it, so a tab
-// that was asleep sees that it missed something, and asks the leader to go back to where it was.
+// that was asleep, or came with a place of its own, sees that it missed something, and asks the leader to go back there.
 
 // Beside the core, and not a second copy of it.
-import { connect } from "./connect.js";
-import { ahead, strange } from "./cursor.js";
+import { check, connect } from "./connect.js";
+import { ahead } from "./cursor.js";
+import { type Turn, queue } from "./lock.js";
 import { tell } from "./tell.js";
 import type { Connection, Detail, GatewayEvent, Options, ResetReason, State } from "./options.js";
 import { followPage } from "./page.js";
 
 /**
- * `followPage`, `hiddenAfter` are of no effect: the stream is there as long as a tab is awake. `listen` has to be
- * called in each tab.
+ * `followPage`, `hiddenAfter` are of no effect: the stream is there as long as a tab is awake. What one tab listens for
+ * all are told.
  */
 export interface SharedOptions extends Options {
   /**
@@ -23,38 +24,61 @@ export interface SharedOptions extends Options {
   key: string;
 }
 
-/** What tabs tell each other. `at`: the place of the leader's stream before it. */
-type Message =
+/** What the leader tells. `at`: the place of its stream before it. */
+type Told =
   | { of: "event"; at: string; event: GatewayEvent }
   | { of: "position"; at: string; id: string }
   | { of: "reset"; reason: ResetReason; to: readonly string[] | undefined }
-  | { of: "state"; at: string; state: State; detail: Detail }
+  /** `types`: those that its stream hands on. */
+  | { of: "state"; at: string; state: State; detail: Detail; types: readonly string[] };
+
+/** What tabs ask of the leader. */
+type Asked =
   /** A tab has come, misses something, or is shown; who, and, unless it is only shown, where it is. */
-  | { of: "hello"; at: string; tab: string };
+  | { of: "hello"; at: string; tab: string }
+  | { of: "listen"; types: readonly string[] }
+  /** Whether it lives. It does not say so by itself: timers of a hidden tab are late by up to a minute, answers are not. */
+  | { of: "beat" };
+
+/** Followers ask for a beat so often in a heartbeat interval, and take over when so many were not answered. */
+const BEATS = 3;
 
 const isOver = (state: State) => ["complete", "refused", "closed"].includes(state);
 
-/** Whether who is at `mine` misses something when it goes on from `at`. */
-const misses = (mine: string, at: string) => strange(mine, at) || ahead(at, mine)! > 0;
+/** Whether who is at `mine` misses something, or may, when it goes on from `at`. Who has no place misses nothing. */
+const misses = (mine: string, at: string) => !!mine && mine !== at && !(ahead(at, mine)! <= 0);
+
+const isHidden = () => globalThis.document?.hidden;
 
 /** As `connect`, with one stream for all tabs. Where the browser has no Web Locks, each tab has its own. */
 export function connectShared(o: SharedOptions): Connection {
   const locks = globalThis.navigator?.locks;
   if (!locks || !globalThis.BroadcastChannel) return connect(o);
+  check(o);
   const name = `sse-gateway ${JSON.stringify([o.url, o.key, [...(o.topics ?? [])].sort()])}`;
   const tab = crypto.randomUUID();
+  const types = new Set(o.types);
   let state: State = "connecting";
   /** The place of this tab. */
   let mine = o.lastEventId ?? "";
-  /** That of the leader's stream, in the leader. */
-  let at = "";
-  let stream: Connection | undefined;
-  let channel: BroadcastChannel | undefined;
-  let leave = new AbortController();
-  /** Tabs for which the stream went back. */
-  let askers: string[] = [];
   /** Whether this tab waits for the leader to go back. */
   let asked = false;
+  /** Beats that the leader owes. */
+  let owed = 0;
+  let joined = false;
+  let channel: BroadcastChannel | undefined;
+  let turn: Turn | undefined;
+  let beating: ReturnType<typeof setInterval> | undefined;
+
+  // In the leader: the stream, where it is, the types that any tab wants, the tabs for which it went back, and why it has
+  // no place, if all were told so.
+  let stream: Connection | undefined;
+  let at = "";
+  const wanted = new Set(types);
+  let askers: string[] = [];
+  let lost: ResetReason | undefined;
+
+  const post = (message: Told | Asked) => channel?.postMessage(message);
 
   const set = (next: State, detail: Detail = {}) => {
     state = next;
@@ -66,30 +90,43 @@ export function connectShared(o: SharedOptions): Connection {
   };
 
   const hello = (place = "") => {
-    channel?.postMessage({ of: "hello", at: place, tab } satisfies Message);
+    post({ of: "hello", at: place, tab });
     stream?.wake();
   };
 
+  /** Has the stream go back to where this tab is. */
+  const goBack = () => {
+    if (stream) {
+      askers = [];
+      lead(mine);
+    } else if (!asked) {
+      asked = true;
+      hello(mine);
+    }
+  };
+
   /** What the leader tells, in every tab. */
-  const take = (message: Message) => {
+  const take = (message: Told) => {
+    owed = 0;
     if (message.of === "reset") {
-      if (message.to && !message.to.includes(tab)) return;
+      // Who has no place has been told already.
+      if (message.to && !(mine && message.to.includes(tab))) return;
       mine = "";
       asked = false;
       tell(o.onReset, message.reason);
     } else if (message.of === "state") {
-      mine ||= message.at;
       asked = false;
-      if (isOver(state) || message.state === state) return;
+      if (!stream) follow(message.at, message.types);
+      if (message.state === state) {
+        if (state === "open" && misses(mine, message.at)) goBack();
+        return;
+      }
       set(message.state, message.detail);
-      // Timers of a hidden tab are late by up to a minute; what it is told is not.
+      // Timers of a hidden leader are late; what it is told is not.
       const { delay } = message.detail;
-      if (delay && !stream && !document.hidden) setTimeout(() => hello(), delay);
-    } else if (message.of === "hello") {
-      meet(message.at, message.tab);
+      if (delay && !stream && !isHidden()) setTimeout(() => hello(), delay);
     } else if (misses(mine, message.at)) {
-      if (!asked) hello(mine);
-      asked = true;
+      goBack();
     } else {
       asked = false;
       const id = message.of === "event" ? message.event.id : message.id;
@@ -100,20 +137,49 @@ export function connectShared(o: SharedOptions): Connection {
     }
   };
 
-  const say = (message: Message) => {
-    channel?.postMessage(message);
+  /** A follower hears where the leader is, and what it listens for. */
+  const follow = (place: string, known: readonly string[]) => {
+    mine ||= place;
+    const unknown = [...types].filter((type) => !known.includes(type));
+    if (unknown.length) post({ of: "listen", types: unknown });
+  };
+
+  const say = (message: Told) => {
+    post(message);
     take(message);
   };
 
-  /** The leader hears of a tab. */
-  const meet = (place: string, from: string) => {
-    if (!stream) return;
+  const now = (next: State, detail: Detail = {}): Told => ({ of: "state", at, state: next, detail, types: [...wanted] });
+
+  const want = (more: readonly string[]) => {
+    for (const type of more) {
+      wanted.add(type);
+      stream?.listen(type);
+    }
+  };
+
+  /** The leader is asked. */
+  const answer = (message: Asked) => {
+    if (message.of === "listen") return want(message.types);
+    if (message.of === "beat") return post(now(state));
+    const { at: place, tab: from } = message;
+    // What was told to all is so for this tab, too.
+    if (place && !at && lost) return post({ of: "reset", reason: lost, to: [from] });
     if (misses(place, at)) {
       askers.push(from);
       lead(place);
     } else {
-      channel?.postMessage({ of: "state", at, state, detail: {} } satisfies Message);
-      stream.wake();
+      post(now(state));
+      stream!.wake();
+    }
+  };
+
+  const hear = (message: Told | Asked) => {
+    if (message.of === "hello" || message.of === "listen" || message.of === "beat") {
+      if (stream) answer(message);
+    } else if (!stream) {
+      // Else it is of a leader that does not know yet that it is none any more.
+      take(message);
     }
   };
 
@@ -121,60 +187,91 @@ export function connectShared(o: SharedOptions): Connection {
   const lead = (from: string) => {
     stream?.close();
     at = from;
-    const before = () => {
+    const before = (id: string) => {
       const place = at;
-      at = current.lastEventId;
-      if (!misses(at, mine)) askers = [];
+      at = id || at;
+      if (id) lost = undefined;
+      // The stream is where it was before it went back.
+      if (!mine || ahead(at, mine)! >= 0) askers = [];
       return place;
     };
     const current = connect({
       ...o,
+      types: wanted,
       lastEventId: from,
       followPage: false,
-      onEvent: (event) => say({ of: "event", at: before(), event }),
-      onPosition: (id) => say({ of: "position", at: before(), id }),
+      onEvent: (event) => say({ of: "event", at: before(event.id), event }),
+      onPosition: (id) => say({ of: "position", at: before(id), id }),
       onReset: (reason) => {
         const to = askers.length && mine ? askers : undefined;
         askers = [];
         at = "";
+        if (!to) lost = reason;
         say({ of: "reset", reason, to });
         // Nobody else has a gap: the others go on from where they are.
         if (to) lead(mine);
       },
-      onState: (next, { error: _, ...detail }) => {
+      onState: (next, { error, ...detail }) => {
+        if (stream !== current || next === "closed") return;
+        // It is this tab's credential that was refused. The next may have a better one.
+        if (next === "refused") set(next, { error, ...detail });
         // Not every error can be told to another tab.
-        if (stream === current && next !== "closed") say({ of: "state", at, state: next, detail });
+        else say(now(next, detail));
       },
     });
     stream = current;
   };
 
+  const stop = () => {
+    stream?.close();
+    stream = undefined;
+    askers = [];
+    lost = undefined;
+  };
+
+  const alone = () => {
+    channel?.close();
+    channel = undefined;
+    lead(mine);
+  };
+
+  const lose = () => {
+    stop();
+    hello(mine);
+  };
+
+  const beat = () => {
+    if (stream || isHidden()) owed = 0;
+    else if (owed++ < BEATS) post({ of: "beat" });
+    else {
+      owed = 0;
+      turn?.take();
+    }
+  };
+
   const join = () => {
-    if (channel) return hello();
-    leave = new AbortController();
-    const { signal } = leave;
-    channel = new BroadcastChannel(name);
-    channel.onmessage = ({ data }: MessageEvent<Message>) => take(data);
-    const hold = () =>
-      new Promise<void>((release) => {
-        if (signal.aborted) return release();
-        signal.onabort = () => release();
-        lead(mine);
-      });
-    locks.request(name, { signal }, hold).catch((error: unknown) =>
-      tell(() => {
-        if (!signal.aborted) throw error;
-      }),
-    );
+    if (joined) return hello();
+    joined = true;
+    owed = 0;
+    try {
+      channel = new BroadcastChannel(name);
+    } catch {
+      // As with locks: there is no storage, and so no other tab.
+      return alone();
+    }
+    channel.onmessage = ({ data }: MessageEvent<Told | Asked>) => hear(data);
+    beating = setInterval(beat, (o.heartbeat ?? 15_000) / BEATS);
+    turn = queue(locks, name, { lead: () => lead(mine), lose, deny: alone });
     hello(mine);
   };
 
   const depart = () => {
-    stream?.close();
-    stream = undefined;
+    stop();
+    joined = false;
+    clearInterval(beating);
     channel?.close();
     channel = undefined;
-    leave.abort();
+    turn?.leave();
   };
 
   const unfollow = followPage(() => {
@@ -189,7 +286,11 @@ export function connectShared(o: SharedOptions): Connection {
     get lastEventId() {
       return mine;
     },
-    listen: (type) => stream?.listen(type),
+    listen(type) {
+      types.add(type);
+      want([type]);
+      if (!stream) post({ of: "listen", types: [type] });
+    },
     wake: () => hello(),
     close() {
       if (!isOver(state)) set("closed");
