@@ -11,7 +11,7 @@ cp -r "$repository"/clients/js/. "$work"
 if [[ ${1:?OUT} != --publish ]]; then out=$(mkdir -p "$1" && cd "$1" && pwd); fi
 cd "$work"
 [[ -d node_modules ]] || npm ci --silent --ignore-scripts --no-audit --no-fund
-npm pkg set "repository.type=git" "repository.url=git+${SOURCE:?}.git" repository.directory=clients/js
+npm pkg set "repository.type=git" "repository.url=git+${SOURCE:?}.git" repository.directory=clients/js "homepage=$SOURCE#readme" "bugs.url=$SOURCE/issues"
 if [[ ${out:-} ]]; then
   npm pack --silent --pack-destination "$out"
 else

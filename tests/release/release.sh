@@ -67,9 +67,11 @@ grep -q 'image: registry.example.com/platform/sse-operator:.*@sha256:' <<<"$char
 ok
 refused 'is no digest' env SOURCE=https://x bash -c "cd '$out' && echo sha256:1 >sse-operator.digest && '$PWD/release/chart.sh' r $version ."
 tar -tzf "$out/sse-gateway-client-$version.tgz" >"$work/out"
-for file in package.json README.md LICENSE dist/index.js dist/index.d.ts dist/shared.js; do
+for file in package.json README.md LICENSE dist/{index,connect,source,shared}.js dist/index.d.ts; do
   grep -qx "package/$file" "$work/out" || die "the client's package has no $file"
 done
+tar -xzOf "$out/sse-gateway-client-$version.tgz" package/package.json >"$work/out"
+grep -q ssegateway.io "$work/out" && die "the client's package does not tell the address of its source"
 ok
 built=${CARGO_TARGET_DIR:-$PWD/target}/$(rustc -vV | sed -n 's/^host: //p')/debug
 for processor in amd64 arm64; do install -D -t "$work/built/linux_$processor" "$built/kubectl-sse"; done
