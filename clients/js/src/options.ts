@@ -65,7 +65,10 @@ export interface Options {
   minDelay?: number;
   /** Longest delay. 30000. */
   maxDelay?: number;
-  /** The gateway's heartbeat interval: three without a byte, and the stream is opened anew. 15000. */
+  /**
+   * The gateway's heartbeat interval, which it has to match: three without a byte, and the stream is opened anew; one
+   * without a credential or an answer, and the attempt is repeated. 15000.
+   */
   heartbeat?: number;
   /** Close the stream when the page has been hidden for so long, and open it when it is shown. 0: never. */
   hiddenAfter?: number;

@@ -8,8 +8,9 @@
 import { check, connect } from "./connect.js";
 import { ahead } from "./cursor.js";
 import { type Turn, queue } from "./lock.js";
+import { type Asked, type Told, misses } from "./messages.js";
 import { tell } from "./tell.js";
-import type { Connection, Detail, GatewayEvent, Options, ResetReason, State } from "./options.js";
+import type { Connection, Detail, Options, ResetReason, State } from "./options.js";
 import { followPage } from "./page.js";
 
 /**
@@ -24,29 +25,10 @@ export interface SharedOptions extends Options {
   key: string;
 }
 
-/** What the leader tells. `at`: the place of its stream before it. */
-type Told =
-  | { of: "event"; at: string; event: GatewayEvent }
-  | { of: "position"; at: string; id: string }
-  | { of: "reset"; reason: ResetReason; to: readonly string[] | undefined }
-  /** `types`: those that its stream hands on. */
-  | { of: "state"; at: string; state: State; detail: Detail; types: readonly string[] };
-
-/** What tabs ask of the leader. */
-type Asked =
-  /** A tab has come, misses something, or is shown; who, and, unless it is only shown, where it is. */
-  | { of: "hello"; at: string; tab: string }
-  | { of: "listen"; types: readonly string[] }
-  /** Whether it lives. It does not say so by itself: timers of a hidden tab are late by up to a minute, answers are not. */
-  | { of: "beat" };
-
 /** Followers ask for a beat so often in a heartbeat interval, and take over when so many were not answered. */
 const BEATS = 3;
 
 const isOver = (state: State) => ["complete", "refused", "closed"].includes(state);
-
-/** Whether who is at `mine` misses something, or may, when it goes on from `at`. Who has no place misses nothing. */
-const misses = (mine: string, at: string) => !!mine && mine !== at && !(ahead(at, mine)! <= 0);
 
 const isHidden = () => globalThis.document?.hidden;
 
@@ -132,8 +114,10 @@ export function connectShared(o: SharedOptions): Connection {
       const id = message.of === "event" ? message.event.id : message.id;
       // An event without an id has no place: it comes once.
       const isNew = !id || !(ahead(id, mine)! <= 0);
-      if (id && isNew) mine = id;
-      if (message.of === "event" && isNew) tell(o.onEvent, message.event);
+      if (!isNew) return;
+      mine = id || mine;
+      if (message.of === "event") tell(o.onEvent, message.event);
+      else tell(o.onPosition, id);
     }
   };
 

@@ -24,6 +24,15 @@ test("tabs share one stream, and each sees each event once, whoever leads", asyn
   assert.equal(three.client.lastEventId, at(3));
 });
 
+test("each tab is told of places without an event, once", async () => {
+  const { open, streams } = browser();
+  const [one, two]: string[][] = [[], []];
+  await open("one", { onPosition: (id) => one!.push(id) });
+  await open("two", { onPosition: (id) => two!.push(id) });
+  await streams[0]!.write(`id: ${at(1)}\n\nid: ${at(1)}\n\nid: ${at(4)}\n\n`);
+  assert.deepEqual([one, two], [[at(1), at(4)], [at(1), at(4)]]);
+});
+
 test("a leader that has no place yet goes back to that of a tab that comes with one", async () => {
   const { open, streams, leads } = browser();
   const one = await open("one");
