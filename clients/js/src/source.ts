@@ -46,7 +46,8 @@ export class GatewayEventSource extends EventTarget implements EventSource {
   /** 0 while there is no stream but will be, 1 with one, 2 when there will be none. */
   get readyState(): number {
     const { state } = this.#connection;
-    return state === "open" ? this.OPEN : ["connecting", "waiting", "paused"].includes(state) ? this.CONNECTING : this.CLOSED;
+    if (state === "open") return this.OPEN;
+    return ["connecting", "waiting", "paused"].includes(state) ? this.CONNECTING : this.CLOSED;
   }
 
   get lastEventId(): string {
