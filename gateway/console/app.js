@@ -131,7 +131,9 @@ async function look() {
     Object.assign(from.about, about);
     if (session === from) showGateway();
   } catch {
-    if (session === from) $("nats").textContent = "no answer";
+    if (session !== from) return;
+    $("nats").textContent = "no answer";
+    $("nats").className = "chip bad";
   }
 }
 

@@ -32,6 +32,8 @@ function dropping(gateway, about, stream) {
   }
 
   async function drop() {
+    // One after the other: what comes is compared with what this one sent.
+    if (now && !now.over) return;
     const number = (now?.number ?? 0) + 1;
     now = { number, before: stream.cursor, sent: [], came: new Set(), returned: 0, repeated: 0, back: false };
     const drop = now;
@@ -43,8 +45,9 @@ function dropping(gateway, about, stream) {
     await stream.drop(() => Promise.all([sending(), pause(AWAY)]));
     await Promise.race([done, pause(RETURN)]);
     // Somebody left meanwhile.
-    if (stream.over) return;
+    if (stream.over === "closed") return;
     drop.over = true;
+    if (stream.over) drop.failed ??= "the stream has ended";
     draw();
     $("proof").scrollIntoView({ block: "nearest" });
     const figures = [...$("figures").children].slice(2).map((figure) => [...figure.children].map((part) => part.textContent).join(" "));

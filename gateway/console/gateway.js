@@ -72,7 +72,8 @@ function follow(gateway, about, topics, on) {
   let cursor = "";
   let failures = 0;
   let pause = FIRST_PAUSE;
-  let over = false;
+  /** How it ended. */
+  let over = "";
   let away;
   let attempt = new AbortController();
   let wake = () => {};
@@ -119,7 +120,7 @@ function follow(gateway, about, topics, on) {
 
   function finish(how, detail) {
     if (over) return;
-    over = true;
+    over = how;
     attempt.abort();
     wake();
     on.state(how, detail);

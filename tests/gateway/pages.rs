@@ -31,6 +31,24 @@ fn wrong(block: &Block) -> Option<String> {
     Some(format!("{}: {wrong}", block.place()))
 }
 
+/// What commands of these pages begin with.
+const TYPED: [&str; 14] = [
+    "$",
+    "bash",
+    "cargo",
+    "curl",
+    "docker",
+    "gh",
+    "git",
+    "go",
+    "helm",
+    "kubectl",
+    "make",
+    "nats",
+    "npm",
+    "sse-gateway",
+];
+
 /// Comments that a reader of the page's source would take for one before a block, and commands that stand in no fence.
 fn astray(page: &str, text: &str) -> Vec<String> {
     let said = text
@@ -42,8 +60,11 @@ fn astray(page: &str, text: &str) -> Vec<String> {
         wrong.push(format!("{page}: a comment that is before no block"));
     }
     let outside: Vec<&str> = text.split("```").step_by(2).flat_map(str::lines).collect();
-    let typed =
-        outside.iter().filter(|line| ["    $ ", "    make "].iter().any(|begin| line.starts_with(begin)));
+    let is_typed = |line: &&&str| {
+        let typed = line.strip_prefix("    ").and_then(|typed| typed.split_once(' '));
+        typed.is_some_and(|(command, _)| TYPED.contains(&command))
+    };
+    let typed = outside.iter().filter(is_typed);
     wrong.extend(typed.map(|line| format!("{page}: a command that stands in no fence: {}", line.trim())));
     wrong
 }
@@ -79,5 +100,6 @@ fn a_command_that_nobody_runs_is_found() {
     assert!(fenced("<!-- run by tests/gateway/commands.rs -->\n").contains("before no block"));
     assert!(told("```\nls\n```\n").contains("no language"));
     assert!(told("text\n\n    make test\n").contains("in no fence"));
+    assert!(told("text\n\n    kubectl get pods\n").contains("in no fence"));
     assert_eq!(told("```yaml\na: 1\n```\n"), "");
 }
