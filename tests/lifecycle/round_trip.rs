@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::TryStreamExt as _;
+use serde_json::json;
 use sse_tests::cluster::{
-    Namespace, RELEASE, SYSTEM, alone_in_namespace, install, install_with, kubectl, run,
+    Namespace, RELEASE, SYSTEM, alone_in_namespace, install, install_with, kubectl, prefix, run,
 };
 use sse_tests::outside::outside;
 use sse_tests::pages::documented;
@@ -39,6 +40,31 @@ async fn helm_test_goes_there_and_back_leaves_nothing_and_fails_when_it_should()
         // It takes the place of the one that failed.
         run("helm", &["test", RELEASE, "--namespace", SYSTEM, "--timeout", "3m"]).await?;
         nothing_is_left().await
+    })
+    .await
+}
+
+/// It removes the log that it made, and none that it was pointed at.
+#[tokio::test(flavor = "multi_thread")]
+async fn helm_test_on_the_prefix_of_another_gateway_fails_and_leaves_its_log_alone() -> Result<()> {
+    alone_in_namespace("anothers", async |namespace: &Namespace| {
+        namespace.gateway("live", json!({})).await?;
+        let prefix = prefix(&namespace.name);
+        let jetstream = outside().await?.publisher.jetstream;
+        jetstream.publish(format!("{prefix}.acme.user.alice"), "to be kept".into()).await?.await?;
+        let kept = async || {
+            let stream = jetstream.get_stream(format!("SSE_{prefix}")).await?;
+            anyhow::Ok((stream.cached_info().created, stream.cached_info().state.messages > 0))
+        };
+        let before = kept().await?;
+        let there = format!("test.nats.subjectPrefix={prefix},test.timeoutSeconds=15");
+        install_with("helm", &["--set", &there]).await?;
+        let passed = run("helm", &["test", RELEASE, "--namespace", SYSTEM, "--timeout", "3m"]).await;
+        let logs = kubectl(&["-n", SYSTEM, "logs", NAME]).await?;
+        install("helm").await?;
+        ensure!(passed.is_err() && logs.contains("StreamOwned"), "{logs}");
+        ensure!(before.1 && kept().await? == before, "the log of another gateway is gone");
+        Ok(())
     })
     .await
 }
