@@ -11,6 +11,7 @@ use sse_tests::process::Gateway;
 use sse_tests::{eventually, proc};
 use tokio::process::Command;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::floods::served_with;
 
@@ -35,6 +36,16 @@ async fn slowhttptest(address: SocketAddr, path: &str, more: &[&str]) -> Result<
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Attacks until it is over, and answers how often: an attack may end before enough was served under it.
+async fn again(over: &CancellationToken, mut attack: impl AsyncFnMut() -> Result<()>) -> Result<usize> {
+    let mut times = 0;
+    while !over.is_cancelled() {
+        attack().await?;
+        times += 1;
+    }
+    Ok(times)
+}
+
 async fn let_go(gateway: &Gateway, before: usize) -> Result<()> {
     eventually("the attackers' sockets to be closed", PATIENCE, || async {
         let open = proc::sockets(gateway.id()?)?;
@@ -47,26 +58,31 @@ async fn let_go(gateway: &Gateway, before: usize) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_and_bodies_that_come_in_drops_end_and_keep_nobody_out() -> Result<()> {
     let patch = json!({"publish": {"enabled": true}, "auth": {"modes": ["Token", "Bearer", "Cookie"]}});
-    let served = served_with(patch, &["--head-timeout", "3", "--idle-timeout", "3"]).await?;
+    // Longer than an attack takes to its height.
+    let served = served_with(patch, &["--head-timeout", "6", "--idle-timeout", "6"]).await?;
     let (address, before) = (served.gateway.address, proc::sockets(served.gateway.id()?)?);
     let jwt = jwt_with("acme", "mallory", json!({"publish": [">"]}));
     let (cookie, drops) = (format!("access_token={jwt}"), ["-i", "1", "-x", "10", "-l", LONG]);
-    served
-        .during(async {
+    let attacks = served
+        .during(async |over| {
             let head = [&["-H"][..], &drops].concat();
             let body = [&["-B", "-t", "POST", "-s", "10000", "-j", &cookie][..], &drops].concat();
-            let (heads, bodies) = tokio::try_join!(
-                slowhttptest(address, "/nothing", &head),
-                slowhttptest(address, "/api/v1/sse/events?subject=all", &body),
-            )?;
-            ensure!(heads.contains(LEFT_ALONE), "{heads}");
-            ensure!(bodies.contains(LEFT_ALONE), "{bodies}");
-            Ok(())
+            again(over, async || {
+                let (heads, bodies) = tokio::try_join!(
+                    slowhttptest(address, "/nothing", &head),
+                    slowhttptest(address, "/api/v1/sse/events?subject=all", &body),
+                )?;
+                ensure!(heads.contains(LEFT_ALONE), "{heads}");
+                ensure!(bodies.contains(LEFT_ALONE), "{bodies}");
+                Ok(())
+            })
+            .await
         })
         .await?;
     let_go(&served.gateway, before).await?;
     let metrics = served.gateway.get("/metrics").await?.1;
-    let late = format!("sse_server_publishes_total{{result=\"refused\"}} {CONNECTIONS}\n");
+    let refused = attacks * CONNECTIONS;
+    let late = format!("sse_server_publishes_total{{result=\"refused\"}} {refused}\n");
     ensure!(metrics.contains(&late), "{metrics}");
     Ok(())
 }
@@ -74,7 +90,7 @@ async fn heads_and_bodies_that_come_in_drops_end_and_keep_nobody_out() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_are_read_in_drops_end_and_cost_little() -> Result<()> {
     let patch = json!({
-        "limits": {"writeTimeoutSeconds": 2, "maxConnectionsPerUser": CONNECTIONS + 10},
+        "limits": {"writeTimeoutSeconds": 6, "maxConnectionsPerUser": CONNECTIONS + 10},
         "auth": {"modes": ["Token", "Bearer", "Cookie"]},
     });
     let served = served_with(patch, &[]).await?;
@@ -87,17 +103,17 @@ async fn streams_that_are_read_in_drops_end_and_cost_little() -> Result<()> {
     let epoch = served.gateway.status().await?["stream"]["epoch"].as_str().context("an epoch")?.to_owned();
     let path = format!("/api/v1/sse/stream?lastEventId={epoch}-0");
     let cookie = format!("access_token={}", jwt_with("acme", "mallory", json!({})));
-    served
-        .during(async {
+    let attacks = served
+        .during(async |over| {
             // A byte a second, from a window of a few.
-            let drops = ["-X", "-w", "1", "-y", "4", "-n", "1", "-z", "1", "-l", "10", "-j", &cookie];
-            slowhttptest(address, &path, &drops).await.map(drop)
+            let drops = ["-X", "-w", "1", "-y", "4", "-n", "1", "-z", "1", "-l", "15", "-j", &cookie];
+            again(over, async || slowhttptest(address, &path, &drops).await.map(drop)).await
         })
         .await?;
     let_go(&served.gateway, before).await?;
     let metrics = served.gateway.get("/metrics").await?.1;
-    let ended =
-        format!("sse_server_connection_duration_seconds_count{{reason=\"write_timeout\"}} {CONNECTIONS}\n");
+    let cut = attacks * CONNECTIONS;
+    let ended = format!("sse_server_connection_duration_seconds_count{{reason=\"write_timeout\"}} {cut}\n");
     ensure!(metrics.contains(&ended), "{metrics}");
     Ok(())
 }

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -50,14 +50,38 @@ impl Http2 {
     ///
     /// When the gateway refuses it.
     pub async fn open(&mut self, jwt: &str) -> Result<Incoming> {
-        let request = Request::get("http://gateway/api/v1/sse/stream")
-            .header("authorization", format!("Bearer {jwt}"))
-            .body(Empty::new())?;
-        let response = self.sender.send_request(request).await?;
+        let authorization = format!("Bearer {jwt}");
+        let headers = [("authorization", authorization.as_str())];
+        let response = self.ask(Method::GET, "/api/v1/sse/stream", &headers).await?;
         ensure!(response.status() == 200, "{}", response.status());
         let mut body = response.into_body();
         body.frame().await.context("a first frame")??;
         Ok(body)
+    }
+
+    /// The status of any request whose answer ends, which is read to its end.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends first.
+    pub async fn status(&mut self, method: Method, path: &str, headers: &[(&str, &str)]) -> Result<u16> {
+        let response = self.ask(method, path, headers).await?;
+        let status = response.status().as_u16();
+        response.into_body().collect().await?;
+        Ok(status)
+    }
+
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Response<Incoming>> {
+        let mut request = Request::builder().method(method).uri(format!("http://gateway{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Ok(self.sender.send_request(request.body(Empty::new())?).await?)
     }
 }
 

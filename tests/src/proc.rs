@@ -18,6 +18,18 @@ pub fn memory(id: u32) -> Result<usize> {
     Ok(pages * PAGE)
 }
 
+/// The most resident memory that a process ever had, in bytes: no moment between two looks is missed.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn peak(id: u32) -> Result<usize> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("a peak")?;
+    let kibibytes: usize = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kibibytes << 10)
+}
+
 /// Time that a process has spent on processors.
 ///
 /// # Errors
