@@ -13,12 +13,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use sse_tests::authority::Pair;
+use sse_tests::authority::{Authority, Pair};
 use sse_tests::clients::{Seen, Watcher};
+use sse_tests::collector::{Collector, Span};
 use sse_tests::eventually;
 use sse_tests::jwt::jwt;
 use sse_tests::process::{Gateway, Nats};
 use sse_tests::publisher::Publisher;
+use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// For all that a round brings, to a client that has to come back first; and for a browser to start.
@@ -101,7 +103,7 @@ enum End {
 
 /// A world with one gateway, for one client.
 struct World {
-    _nats: Nats,
+    nats: Nats,
     gateway: Gateway,
     publisher: Publisher,
     epoch: String,
@@ -130,7 +132,7 @@ impl World {
         gateway.ready().await?;
         let publisher = nats.publisher().await?;
         let epoch = gateway.status().await?["stream"]["epoch"].as_str().context("an epoch")?.to_owned();
-        Ok(Self { _nats: nats, gateway, publisher, epoch, scheme })
+        Ok(Self { nats, gateway, publisher, epoch, scheme })
     }
 
     fn base(&self) -> String {
@@ -145,13 +147,17 @@ impl World {
         self.seen_by(watcher, deviation).await
     }
 
-    async fn seen_by(mut self, mut watcher: Watcher, deviation: Deviation) -> Result<()> {
+    async fn connected(&self, watcher: &Watcher) -> Result<()> {
         eventually("a stream", ROUND, || async {
             let status = self.gateway.status().await?;
             ensure!(status["connections"] == 1, "{status} {}", watcher.said());
             Ok(())
         })
-        .await?;
+        .await
+    }
+
+    async fn seen_by(mut self, mut watcher: Watcher, deviation: Deviation) -> Result<()> {
+        self.connected(&watcher).await?;
         let live = publish(&self.publisher, &self.epoch).await?;
         sees(&mut watcher, live, deviation).await.context("live")?;
         for end in [End::Killed, End::Drained] {
@@ -200,9 +206,37 @@ fn short(event: &Seen) -> String {
     format!("{:?} {} {data:?} of {length} bytes", event.kind, event.id)
 }
 
+/// Sees that each handshake was one of HTTP/2: as the gateway that drained told, at least. The others were killed with what
+/// they had to tell.
+async fn over_http2(collector: &Collector) -> Result<()> {
+    let versions = |spans: &[Span]| -> Vec<Value> {
+        let streams =
+            spans.iter().filter(|span| span.name == "sse.connect" && span.attributes["sse.result"] == "ok");
+        streams.map(|span| span.attributes["network.protocol.version"].clone()).collect()
+    };
+    let versions =
+        collector.spans(|spans| Some(versions(spans)).filter(|versions| !versions.is_empty())).await?;
+    ensure!(versions.iter().all(|version| version == "2"), "{versions:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn eventsource_of_npm_sees_everything_and_comes_back_with_a_token_each_time() -> Result<()> {
-    World::start(json!({})).await?.watched_by("eventsource.cjs", &TYPES, Deviation::default()).await
+    let arguments = [&[""], &TYPES[..]].concat();
+    World::start(json!({})).await?.watched_by("eventsource.cjs", &arguments, Deviation::default()).await
+}
+
+#[tokio::test]
+async fn eventsource_of_npm_sees_everything_over_http2_too() -> Result<()> {
+    let (authority, collector, dir) = (Authority::new()?, Collector::start().await?, TempDir::new()?);
+    let pem = dir.path().join("authority.pem");
+    std::fs::write(&pem, authority.pem())?;
+    let telemetry = json!({"telemetry": collector.telemetry("grpc")});
+    let world = World::start_with(telemetry, Some(authority.pair()?)).await?;
+    let pem = pem.to_string_lossy();
+    let arguments = [&[&*pem], &TYPES[..]].concat();
+    world.watched_by("eventsource.cjs", &arguments, Deviation::default()).await?;
+    over_http2(&collector).await
 }
 
 /// That of `@microsoft/fetch-event-source`.
