@@ -5,6 +5,7 @@
 mod auth;
 mod behind;
 mod browser;
+mod check;
 mod clients;
 mod commands;
 mod console;

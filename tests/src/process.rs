@@ -44,7 +44,11 @@ pub(crate) fn cache() -> PathBuf {
 }
 
 /// A binary of this workspace: of the folder that `SSE_BINARIES` names, or built beside this test.
-pub(crate) fn built(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// When it is not built.
+pub fn built(name: &str) -> Result<PathBuf> {
     let beside = || anyhow::Ok(std::env::current_exe()?.ancestors().nth(2).map(Path::to_owned));
     let folder = std::env::var_os("SSE_BINARIES").map(PathBuf::from);
     let path = folder.map_or_else(beside, |folder| Ok(Some(folder)))?.context("a target folder")?.join(name);
