@@ -163,24 +163,54 @@ async fn only_the_credential_says_who_speaks() -> Result<()> {
     Ok(())
 }
 
+/// An answer of HTTP/1.1, as it came.
+#[derive(Debug)]
+struct Raw {
+    status: u16,
+    head: String,
+    body: String,
+    /// Whether the connection ended with it.
+    ended: bool,
+}
+
 /// The answer to these bytes, as far as it came within a moment of silence.
-async fn raw(gateway: &Gateway, request: &[u8]) -> Result<String> {
+async fn raw(gateway: &Gateway, request: &[u8]) -> Result<Raw> {
     let mut socket = TcpStream::connect(gateway.address).await?;
     // The gateway may answer and close before it has read everything.
     let _ = socket.write_all(request).await;
     let mut answer = Vec::new();
     let mut buffer = vec![0; 16_384];
     let mut patience = Duration::from_secs(10);
-    while let Ok(Ok(count @ 1..)) = timeout(patience, socket.read(&mut buffer)).await {
-        answer.extend_from_slice(&buffer[..count]);
+    let ended = loop {
+        match timeout(patience, socket.read(&mut buffer)).await {
+            Ok(Ok(count @ 1..)) => answer.extend_from_slice(&buffer[..count]),
+            Ok(_) => break true,
+            Err(_) => break false,
+        }
         patience = Duration::from_millis(200);
-    }
+    };
     ensure!(!answer.is_empty(), "no answer");
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no head: {answer}"))?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+    Ok(Raw { status, head: head.to_lowercase(), body: body.to_owned(), ended })
 }
 
-fn status_of(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+impl Raw {
+    /// Sees that the parser refused it: nothing of the request is given back, and nothing that follows it is read as another.
+    fn assert_unread(&self, status: u16, what: &str) {
+        assert_eq!((self.status, self.body.as_str()), (status, ""), "{what}: {self:?}");
+        assert!(self.ended && self.head.contains("\r\nconnection: close"), "{what}: {self:?}");
+    }
+
+    /// Sees that it is an error as all others, which gives back nothing of this.
+    fn assert_problem(&self, status: u16, sent: &str, what: &str) {
+        assert_eq!(self.status, status, "{what}: {self:?}");
+        assert!(self.head.contains("\r\ncontent-type: application/problem+json"), "{what}: {self:?}");
+        let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        assert_eq!(body["status"], status, "{what}: {self:?}");
+        assert!(body["detail"].as_str().is_some_and(|text| !text.contains(sent)), "{what}: {self:?}");
+    }
 }
 
 #[tokio::test]
@@ -198,19 +228,18 @@ async fn broken_framing_opens_nothing_and_is_never_given_back() -> Result<()> {
         for broken in [&b"a\rinjected: 1"[..], b"a\0injected", b"a\r\n injected", b"a\x7finjected"] {
             let mut header = format!("Authorization: Bearer {good}\r\n{name}: ").into_bytes();
             header.extend_from_slice(broken);
-            let answer = raw(&gateway, &request(&header)).await?;
-            assert_eq!(status_of(&answer), 400, "{name}: {broken:?}: {answer}");
-            assert!(!answer.contains("injected"), "{answer}");
+            let what = format!("{name}: {}", broken.escape_ascii());
+            raw(&gateway, &request(&header)).await?.assert_unread(400, &what);
         }
     }
     for name in ["na me", "na\0me", "", "n\r"] {
         let header = format!("Authorization: Bearer {good}\r\n{name}: x");
-        assert_eq!(status_of(&raw(&gateway, &request(header.as_bytes())).await?), 400, "{name:?}");
+        raw(&gateway, &request(header.as_bytes())).await?.assert_unread(400, &format!("{name:?}"));
     }
     // A length that is in doubt is how requests are smuggled.
     for body in ["Content-Length: 1\r\nContent-Length: 2", "Content-Length: x"] {
         let header = format!("Authorization: Bearer {good}\r\n{body}");
-        assert_eq!(status_of(&raw(&gateway, &request(header.as_bytes())).await?), 400, "{body}");
+        raw(&gateway, &request(header.as_bytes())).await?.assert_unread(400, body);
     }
     // A cursor is read, not repeated.
     let client = gateway.client("acme", "alice");
@@ -242,27 +271,34 @@ async fn too_much_of_anything_is_refused_and_the_gateway_lives() -> Result<()> {
     };
     let long = "a".repeat(17_000);
     let many = (0..3000).fold(String::new(), |all, i| all + &format!("X-{i}: a\r\n"));
-    let cases = [
-        ("a JWT of 17 KB", get(STREAM, &format!("Authorization: Bearer {long}\r\n")), &[431][..]),
-        ("a cookie of 17 KB", get(STREAM, &format!("Cookie: access_token={long}\r\n")), &[431]),
-        ("a head of 1 MB", get(STREAM, &format!("X: {}\r\n", "a".repeat(1_000_000))), &[431]),
-        ("3000 headers", get(STREAM, &format!("Authorization: {good}\r\n{many}")), &[431]),
-        ("a query of 17 KB", get(&format!("{STREAM}&x={long}"), ""), &[414, 431]),
-        ("a query of 100 KB", get(&format!("{STREAM}&x={}", "a".repeat(100_000)), ""), &[414, 431]),
-        ("a token of 10 KB", get(&format!("{STREAM}&token={}", &long[..10_000]), ""), &[401]),
-        ("10 KB of topics", get(&format!("{STREAM}&topics={}", &long[..10_000]), ""), &[400]),
-        (
-            "a cursor of 8 KB",
-            get(STREAM, &format!("Authorization: {good}\r\nLast-Event-ID: {}\r\n", &long[..8000])),
-            &[200],
-        ),
-        ("a JWT of 15 KB", get(STREAM, &format!("Authorization: Bearer {}\r\n", &long[..15_000])), &[401]),
+    let unread = [
+        ("a JWT of 17 KB", get(STREAM, &format!("Authorization: Bearer {long}\r\n"))),
+        ("a cookie of 17 KB", get(STREAM, &format!("Cookie: access_token={long}\r\n"))),
+        ("a head of 1 MB", get(STREAM, &format!("X: {}\r\n", "a".repeat(1_000_000)))),
+        ("3000 headers", get(STREAM, &format!("Authorization: {good}\r\n{many}"))),
+        ("a query of 17 KB", get(&format!("{STREAM}&x={long}"), "")),
+        ("a query of 100 KB", get(&format!("{STREAM}&x={}", "a".repeat(100_000)), "")),
     ];
-    for (what, request, expected) in &cases {
-        let answer = raw(&gateway, request.as_bytes()).await.with_context(|| (*what).to_owned())?;
-        assert!(expected.contains(&status_of(&answer)), "{what}: {answer}");
+    for (what, request) in &unread {
+        raw(&gateway, request.as_bytes()).await.with_context(|| (*what).to_owned())?.assert_unread(431, what);
         assert_eq!(client.ask_token().await?.status, 200, "after {what}");
     }
+    let read = [
+        ("a token of 10 KB", get(&format!("{STREAM}&token={}", &long[..10_000]), ""), 401),
+        ("10 KB of topics", get(&format!("{STREAM}&topics={}", &long[..10_000]), ""), 400),
+        ("a JWT of 15 KB", get(STREAM, &format!("Authorization: Bearer {}\r\n", &long[..15_000])), 401),
+    ];
+    for (what, request, status) in &read {
+        raw(&gateway, request.as_bytes()).await?.assert_problem(*status, &long[..100], what);
+        assert_eq!(client.ask_token().await?.status, 200, "after {what}");
+    }
+    let cursor = get(STREAM, &format!("Authorization: {good}\r\nLast-Event-ID: {}\r\n", &long[..8000]));
+    let opened = raw(&gateway, cursor.as_bytes()).await?;
+    assert_eq!(opened.status, 200, "{opened:?}");
+    assert!(
+        opened.body.contains(r#"{"reason":"invalid"}"#) && !opened.body.contains(&long[..100]),
+        "{opened:?}"
+    );
     // A body that nobody asked for is not read: the answer is there before it.
     let body = "a".repeat(200_000);
     for length in ["Content-Length: 4000000000", "Transfer-Encoding: chunked"] {
@@ -270,7 +306,8 @@ async fn too_much_of_anything_is_refused_and_the_gateway_lives() -> Result<()> {
             "POST {TOKEN} HTTP/1.1\r\nHost: x\r\nAuthorization: {good}\r\n{length}\r\n\r\n30D40\r\n{body}"
         );
         let answer = raw(&gateway, request.as_bytes()).await?;
-        assert_eq!(status_of(&answer), 200, "{length}: {answer}");
+        assert_eq!(answer.status, 200, "{length}: {answer:?}");
+        assert!(answer.body.contains(r#"{"token":""#), "{length}: {answer:?}");
     }
     assert_eq!(over_http2(&gateway, &[("authorization", &good), ("x", &long)]).await?, 431);
     assert_eq!(over_http2(&gateway, &[("authorization", &good)]).await?, 204);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use futures::StreamExt as _;
 use hyper::Method;
 use serde_json::json;
 use sse_tests::process::Nats;
@@ -11,6 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{EVENTS, gateway, place, service};
+
+const SOON: Duration = Duration::from_secs(10);
 
 /// Subject, headers, body; status and what the problem says.
 type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
@@ -95,6 +98,40 @@ async fn what_the_feed_would_refuse_is_refused_at_once_and_stored_nowhere() -> R
     let sequence = |id: &str| id.rsplit('-').next().and_then(|text| text.parse::<u64>().ok());
     ensure!(sequence(&after) == sequence(&before).map(|sequence| sequence + 1), "{before} {after}");
     ensure!(gateway.status().await?["refusedEvents"] == 0, "refused by the feed");
+    Ok(())
+}
+
+/// Requirement L4: in bytes of UTF-8, whichever way an event comes.
+#[tokio::test]
+async fn by_default_16384_bytes_are_delivered_and_one_more_is_not() -> Result<()> {
+    let nats = Nats::start().await?;
+    let gateway = gateway(&nats, json!({})).await?;
+    let (shop, publisher) = (service(&gateway, "acme", &json!([">"])), nats.publisher().await?);
+    let mut letters = publisher.client.subscribe("sse-dead.>").await?;
+    publisher.client.flush().await?;
+    let mut stream = gateway.client("acme", "alice").open("").await?;
+    let (full, full_of_two) = ("x".repeat(16_384), "ü".repeat(8_192));
+    for payload in [&full, &full_of_two] {
+        place(&shop.post("user.alice", &[], payload.clone()).await?)?;
+        ensure!(stream.event().await?.data == *payload, "over HTTP");
+        publisher.publish("sse.acme.user.alice", payload).await?;
+        ensure!(stream.event().await?.data == *payload, "over NATS");
+    }
+    for payload in [full + "x", full_of_two + "x"] {
+        let answer = shop.post("user.alice", &[], payload.clone()).await?;
+        ensure!(answer.status == 413 && answer.body.contains("limits.maxPayloadBytes"), "{answer:?}");
+        ensure!(answer.headers["content-type"] == "application/problem+json", "{answer:?}");
+        publisher.publish("sse.acme.user.alice", &payload).await?;
+        let letter = timeout(SOON, letters.next()).await?.context("a letter")?;
+        let reason = letter.headers.as_ref().and_then(|headers| headers.get("Sse-Dead-Reason"));
+        let reason = reason.context("a reason")?.as_str();
+        ensure!(reason.contains("limits.maxPayloadBytes"), "{reason}");
+        ensure!(letter.payload == payload, "another payload");
+    }
+    // Those of HTTP never came into the log; and nothing of either reached alice.
+    ensure!(gateway.status().await?["refusedEvents"] == 2, "{}", gateway.status().await?);
+    publisher.publish("sse.acme.user.alice", "after").await?;
+    ensure!(stream.until("after").await? == ["after"]);
     Ok(())
 }
 
