@@ -38,6 +38,41 @@ async fn each_line_with_curl_in_the_documentation_works() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_notification_reaches_its_client_by_type_and_data_and_the_log_keeps_the_rest() -> Result<()> {
+    let server = Nats::start().await?;
+    let gateway = Gateway::start(&server, json!({"publish": {"enabled": true}})).await?;
+    let mut stream = gateway.client("acme", "alice").open("").await?;
+    let jwt = jwt_with("acme", "shop", json!({"publish": ["user.*"]}));
+    let here = format!("http://{}", gateway.address);
+    let command = || anyhow::Ok(Shell::of([with(&documented(file!())?, "ce-severity")?])?.with(HOST, &here));
+    command()?.knowing("JWT", &jwt).prints(r#"{"id":""#).await?;
+    let event = stream.event().await?;
+    let seen = (event.name.as_str(), event.data.as_str());
+    assert_eq!(seen, ("order.shipped", r#"{"orderId":42,"severity":"warning"}"#));
+    let text = String::from_utf8_lossy(&stream.raw).into_owned();
+    ensure!(
+        !text.contains("order/42") && !text.contains("6f1c2a9b-") && !text.contains("2026-03-01"),
+        "{text}"
+    );
+    let log = server.publisher().await?.jetstream.get_stream("SSE_sse").await?;
+    let sequence = event.id.rsplit('-').next().context("a place")?.parse()?;
+    let headers = log.get_raw_message(sequence).await?.headers;
+    for (name, value) in [
+        ("Nats-Msg-Id", "acme:6f1c2a9b"),
+        ("ce-id", "6f1c2a9b"),
+        ("ce-severity", "warning"),
+        ("ce-subject", "order/42"),
+        ("ce-time", "2026-03-01T12:00:00Z"),
+    ] {
+        let kept = headers.get(name).map(async_nats::HeaderValue::as_str);
+        ensure!(kept == Some(value), "{name}: {headers:?}");
+    }
+    // A record that is sent again is the same event.
+    command()?.knowing("JWT", &jwt).prints(&event.id).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_the_readme_publishes_reaches_whom_it_says() -> Result<()> {
     let server = Nats::start().await?;
     let gateway = Gateway::start(&server, json!({})).await?;
