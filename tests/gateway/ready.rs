@@ -11,7 +11,7 @@ use sse_tests::jwt::jwt;
 use sse_tests::process::{Gateway, Nats};
 
 /// A cluster that elects, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_cluster_without_a_majority_is_told_and_takes_no_pod_out_of_the_service() -> Result<()> {
