@@ -27,8 +27,8 @@ check: ## What takes a minute of that: formatting, lints, unit tests
 bench: ## The gateway beside nchan, Mercure and the kernel's floor: ONLY=memory,broadcast REPEATS=3 DOC=1
 	@bench/run.sh
 
-fuzz: ## What strangers send, found by coverage: TARGET=all SECONDS=60 for each
-	@gateway/fuzz/run.sh "$(or $(TARGET),all)" "$(or $(SECONDS),60)"
+fuzz: ## What strangers send, found by coverage: TARGET=all SECONDS=600 for each
+	@gateway/fuzz/run.sh "$(or $(TARGET),all)" "$(or $(SECONDS),600)"
 
 build: ## The binaries, for development
 	cargo build --locked --workspace --bins

@@ -28,7 +28,7 @@ for target in "${targets[@]}"; do
   [[ -d $fuzz/corpus/$target ]] || die "there is no target $target"
   mkdir -p "$out/corpus/$target" "$out/found/$target"
   say "$target, for $2 s"
-  FUZZ_TARGET=$target "$out/$host/debug/sse-fuzz" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -max_len=4096 \
+  FUZZ_TARGET=$target "$out/$host/debug/sse-fuzz" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -max_len=32768 \
     -verbosity=0 -print_funcs=0 -print_final_stats=1 -artifact_prefix="$out/found/$target/" "$out/corpus/$target" "$fuzz/corpus/$target" ||
     die "$target: a promise is broken by the input in $out/found/$target; mend it, and keep the input in $fuzz/corpus/$target"
 done

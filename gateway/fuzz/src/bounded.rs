@@ -122,10 +122,12 @@ fn seeds_that_are_good_are_taken() {
         include_bytes!("../corpus/jwt/numbers"),
     ];
     assert!(jwts.into_iter().all(jwt::is_taken));
-    let posts: [&[u8]; 3] = [
+    let posts: [&[u8]; 4] = [
         include_bytes!("../corpus/posted/plain"),
+        include_bytes!("../corpus/posted/largest"),
         include_bytes!("../corpus/posted/binary"),
         include_bytes!("../corpus/posted/structured"),
     ];
     assert!(posts.into_iter().all(posted::is_taken));
+    assert!(!posted::is_taken(include_bytes!("../corpus/posted/too-large")));
 }

@@ -42,10 +42,13 @@ fn message(input: &[u8]) -> Message {
     Message::new(7, subject.into(), &headers, payload, source)
 }
 
+/// The default of `limits.maxPayloadBytes`.
+pub const MAX_PAYLOAD: usize = 16_384;
+
 fn rules(input: &[u8]) -> Rules {
     let default = if input.len().is_multiple_of(2) { "message" } else { "note" };
-    let (prefix, max_payload) = ("sse".into(), 1000);
-    Rules { prefix, default_event_type: default.into(), max_payload, platform: false, ids: true }
+    let prefix = "sse".into();
+    Rules { prefix, default_event_type: default.into(), max_payload: MAX_PAYLOAD, platform: false, ids: true }
 }
 
 pub fn check(input: &[u8]) {
@@ -57,6 +60,7 @@ pub fn check(input: &[u8]) {
         assert!(!refused(refusal).is_empty());
         return;
     }
+    assert!(message.payload.len() <= MAX_PAYLOAD);
     let delivery = read.expect("an event");
     assert_whole(delivery.frame.as_bytes());
     let id = if delivery.complete { "00000001-7-end" } else { "00000001-7" };

@@ -9,6 +9,7 @@ use sse_gateway::event::{Message, Rules, Source};
 use sse_gateway::http::posted;
 use sse_gateway::subject::Token;
 
+use crate::event::MAX_PAYLOAD;
 use crate::request;
 
 /// What a publisher may tell NATS itself.
@@ -41,7 +42,7 @@ pub fn is_taken(input: &[u8]) -> bool {
     let rules = Rules {
         prefix: "sse".into(),
         default_event_type: "message".into(),
-        max_payload: 1000,
+        max_payload: MAX_PAYLOAD,
         platform: false,
         ids: true,
     };
