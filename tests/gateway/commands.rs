@@ -42,7 +42,7 @@ async fn a_notification_reaches_its_client_by_type_and_data_and_the_log_keeps_th
     let server = Nats::start().await?;
     let gateway = Gateway::start(&server, json!({"publish": {"enabled": true}})).await?;
     let mut stream = gateway.client("acme", "alice").open("").await?;
-    let jwt = jwt_with("acme", "shop", json!({"publish": ["user.*"]}));
+    let jwt = jwt_with("acme", "shop-service", json!({"publish": ["user.*"]}));
     let here = format!("http://{}", gateway.address);
     let command = || anyhow::Ok(Shell::of([with(&documented(file!())?, "ce-severity")?])?.with(HOST, &here));
     command()?.knowing("JWT", &jwt).prints(r#"{"id":""#).await?;

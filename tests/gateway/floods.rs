@@ -25,7 +25,7 @@ const RAMP: Duration = Duration::from_secs(3);
 /// Turns from then on, one after another, all under the attack: so none of them takes more than a part of its time.
 const TURNS: usize = 6;
 /// For one turn, on a machine that is busy with the attackers, too; usual are some milliseconds.
-const SOON: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_secs(15);
 /// What an attack may take: the gateway has 30 to 40 MiB when it starts.
 const MAY_GROW: usize = 64 << 20;
 const FULL: u8 = END_STREAM | END_HEADERS;

@@ -28,6 +28,9 @@ async fn paths_claims_types_and_heartbeats_are_as_the_spec_names_them() -> Resul
     let default = Client { base: "/api/v1/sse".into(), ..there.clone() };
     ensure!(default.ask_token().await?.status == 404, "at the default path, too");
     let mut stream = there.open("").await?;
+    // The first at once, with the place.
+    let beat = stream.event().await?;
+    ensure!(beat.name == "heartbeat" && !beat.id.is_empty(), "{beat:?}");
     let publisher = nats.publisher().await?;
     publisher.publish("sse.acme.user.alice", "before").await?;
     let event = stream.event().await?;
