@@ -50,10 +50,10 @@ async fn helm_test_on_the_prefix_of_another_gateway_fails_and_leaves_its_log_alo
     alone_in_namespace("anothers", async |namespace: &Namespace| {
         namespace.gateway("live", json!({})).await?;
         let prefix = prefix(&namespace.name);
-        let jetstream = outside().await?.publisher.jetstream;
-        jetstream.publish(format!("{prefix}.acme.user.alice"), "to be kept".into()).await?.await?;
+        let nats = outside().await?;
+        nats.publisher.insist(&format!("{prefix}.acme.user.alice"), "acme:kept", "to be kept").await?;
         let kept = async || {
-            let stream = jetstream.get_stream(format!("SSE_{prefix}")).await?;
+            let stream = nats.publisher.jetstream.get_stream(format!("SSE_{prefix}")).await?;
             anyhow::Ok((stream.cached_info().created, stream.cached_info().state.messages > 0))
         };
         let before = kept().await?;

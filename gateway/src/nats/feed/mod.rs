@@ -9,14 +9,14 @@
 //! everything stored after it comes through the subscription, everything before it is in the log.
 
 mod repair;
+mod tail;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_nats::Subscriber;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::stream::Info;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -32,6 +32,7 @@ use crate::event::{Entry, Message};
 use crate::hub::Hub;
 use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
+use tail::Tail;
 
 /// How often the leader is asked for its last sequence.
 const TAIL_CHECK: Duration = Duration::from_secs(1);
@@ -39,13 +40,8 @@ const TAIL_CHECK: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(3);
 /// Seams leave a message each in the log: a flapping connection makes at most one in this time.
 const SEAM_PACE: Duration = Duration::from_secs(10);
-/// How often the place of a log in memory is noted.
-const MARK: Duration = Duration::from_secs(30);
 /// Wait before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
-
-/// How long the leader may be silent, as it is while another is elected, before handshakes are refused.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// Messages that came together and go out together, at most.
 const TOGETHER: u32 = 64;
@@ -73,13 +69,6 @@ pub struct Feed {
     seen_at_leader: u64,
     /// When the leader answered last.
     answered: Instant,
-}
-
-/// What the leader says of the stream.
-enum Tail {
-    At(Box<Info>),
-    Gone,
-    Unknown,
 }
 
 /// Why the feed has to be established again.
@@ -273,82 +262,6 @@ impl Feed {
         answer.map_err(|_| Broken::Nats("NATS did not answer in time".into()))
     }
 
-    fn ask_tail(&mut self) -> impl Future<Output = Tail> + 'static {
-        let (jetstream, name) = (self.jetstream.clone(), self.config.stream_name());
-        let config = self.config.clone();
-        let mark = self.last_mark.is_none_or(|at| at.elapsed() >= MARK);
-        if mark {
-            self.last_mark = Some(Instant::now());
-        }
-        async move {
-            match timeout(DEADLINE, jetstream.get_stream(name)).await {
-                Ok(Ok(stream)) if provision::has_leader(stream.cached_info()) => {
-                    let info = stream.cached_info();
-                    if mark
-                        && let Ok(Err(error)) =
-                            timeout(DEADLINE, provision::mark(&jetstream, &config, info)).await
-                    {
-                        warn!(%error, "The place in the log could not be noted.");
-                    }
-                    Tail::At(Box::new(info.clone()))
-                }
-                Ok(Err(error)) if provision::is_not_found(&error) => Tail::Gone,
-                _ => Tail::Unknown,
-            }
-        }
-    }
-
-    /// Compares what the leader has with what came. Nothing else would show that the last message
-    /// before a silence was lost. What the leader had at the last check has had time to come; what it
-    /// has now may still be on its way. And what came since it was asked, with `head_then` in the hub,
-    /// may be more than it speaks of.
-    async fn check_tail(&mut self, tail: Tail, (head_then, asked): (u64, Instant)) -> Result<(), Broken> {
-        let info = match tail {
-            Tail::At(info) => info,
-            Tail::Gone => return Err(Broken::Remade),
-            Tail::Unknown => {
-                if self.answered.elapsed() > SILENCE && self.status.is_connected() {
-                    warn!("The leader of the stream does not answer.");
-                    self.status.set_disconnected("the leader of the stream does not answer".into());
-                }
-                return Ok(());
-            }
-        };
-        self.answered = Instant::now();
-        if !self.status.is_connected() {
-            info!("The leader of the stream answers again.");
-            self.status.set_connected();
-        }
-        let last = info.state.last_sequence;
-        self.look_at(&info, last, asked);
-        let epoch = info.config.metadata.get("epoch").map(String::as_str);
-        let known = self.hub.epoch().map(|epoch| epoch.to_string());
-        if provision::is_outdated(&self.config, &info) {
-            // A pod of an older generation put it back, in the moment in which it was updated.
-            return Err(Broken::Remade);
-        }
-        if last < head_then || epoch.is_some_and(|epoch| Some(epoch) != known.as_deref()) {
-            return Err(Broken::Remade);
-        }
-        let due = std::mem::replace(&mut self.seen_at_leader, last);
-        self.repair(due).await
-    }
-
-    fn look_at(&self, info: &Info, last: u64, asked: Instant) {
-        self.status.set_last_sequence(last, asked);
-        if info.state.messages > 0 {
-            let since = SystemTime::from(info.state.first_timestamp);
-            let kept = SystemTime::now().duration_since(since).unwrap_or_default();
-            // One that is young will hold longer than it has been there.
-            let room = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX) / info.state.bytes.max(1);
-            let will = kept.saturating_mul(u32::try_from(room).unwrap_or(u32::MAX).max(1));
-            let age = Some(info.config.max_age).filter(|age| !age.is_zero());
-            if self.status.set_span(age.map_or(will, |age| will.min(age))) {
-                self.hub.nudge();
-            }
-        }
-    }
-
     /// Receives a message and those that came with it, which go out together.
     async fn receive_all(
         &mut self,
@@ -399,16 +312,5 @@ impl Feed {
         let rest = message.subject.strip_prefix(prefix.as_str())?.strip_prefix("-live.")?;
         let subject = format!("{prefix}.{rest}").into();
         Message::annotated(Some(subject), &headers, &message.payload)
-    }
-
-    /// A sequence that came before, out of the blue: does the log count from the beginning again?
-    async fn look_back(&mut self) -> Result<(), Broken> {
-        self.hub.uncork();
-        let tail = self.ask_tail();
-        match self.answer(tail).await? {
-            Tail::At(info) if info.state.last_sequence >= self.hub.head() => Ok(()),
-            Tail::At(_) | Tail::Gone => Err(Broken::Remade),
-            Tail::Unknown => Err(Broken::Nats("the leader did not answer".into())),
-        }
     }
 }

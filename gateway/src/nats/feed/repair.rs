@@ -9,9 +9,10 @@ use futures::future::FutureExt;
 use tracing::{debug, warn};
 
 use super::{Broken, Feed};
-use crate::event::Refusal;
+use crate::event::{Message, Refusal};
 use crate::nats::dead::DeadLetter;
 use crate::nats::log::Page;
+use crate::subject::{self, Target};
 
 /// Sequences that are read at once when the feed is repaired.
 const REPAIR: u64 = 1024;
@@ -37,7 +38,8 @@ impl Feed {
                 self.hub.trimmed(first);
             }
             let (head, end) = (self.hub.head(), page.upto);
-            count += page.entries.len();
+            let events = page.entries.iter().filter(|entry| !self.is_mark(&entry.message));
+            count += events.count() + page.refused.len();
             let there = page.entries.len() + page.refused.len();
             if self.config.spec.nats.stream.max_messages_per_subject.is_some()
                 && u64::try_from(there).is_ok_and(|there| there < page.span())
@@ -56,9 +58,16 @@ impl Feed {
             next = self.hub.head() + 1;
             self.repaired = self.hub.head();
         }
-        self.metrics.gaps_repaired.inc();
+        // The pods' own marks, one for each connection, are nothing that was lost.
+        if count > 0 {
+            self.metrics.gaps_repaired.inc();
+        }
         debug!(count, upto, "Repaired the live feed from the log.");
         Ok(())
+    }
+
+    fn is_mark(&self, message: &Message) -> bool {
+        subject::target(&self.config.spec.nats.subject_prefix, &message.subject) == Ok(Target::System)
     }
 
     /// Reads the log, which looks after a lost connection itself: the message that breaks it is read
