@@ -54,8 +54,8 @@ impl std::str::FromStr for GatewayName {
 /// Why a configuration can not be used. Names every wrong field that can be found at once.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{path}: {source}", path = path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {error}", path = path.display())]
+    Read { path: PathBuf, error: std::io::Error },
     #[error("the file is no YAML: {0}")]
     Yaml(String),
     #[error("{}", list(.0))]
@@ -128,7 +128,7 @@ impl Config {
 ///
 /// When it can not be read.
 pub fn text(file: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(file).map_err(|source| ConfigError::Read { path: file.to_owned(), source })
+    std::fs::read_to_string(file).map_err(|error| ConfigError::Read { path: file.to_owned(), error })
 }
 
 /// Patterns that are too long when encoded: what the schema can not see.
@@ -197,10 +197,26 @@ fn wrong(path: serde_path_to_error::Path, message: &str) -> Wrong {
     let (field, message) = match (missing, message.split_once(", expected ")) {
         (Some(name), _) if at == "." => (name.to_owned(), "is missing".to_owned()),
         (Some(name), _) => (format!("{at}.{name}"), "is missing".to_owned()),
-        (None, Some((_, expected))) => (at, format!("must be {expected}")),
+        (None, Some((_, expected))) => (at, format!("must be {}", in_words(expected))),
         (None, None) => (at, "can not be read".to_owned()),
     };
+    // The whole of it.
+    let field = if field == "." { "spec".to_owned() } else { field };
     Wrong { missing: missing.map(str::to_owned), path, error: FieldError { field, message } }
+}
+
+/// A type as people know it, who do not write Rust.
+fn in_words(expected: &str) -> &str {
+    match expected.split(' ').next() {
+        Some("u8" | "u16" | "u32" | "u64" | "usize") => "a whole number, 0 or more",
+        Some("i8" | "i16" | "i32" | "i64" | "isize") => "a whole number",
+        Some("bool") => "true or false",
+        Some("struct" | "map") => "a mapping of fields to values",
+        _ if expected == "a sequence" => "a list",
+        _ if expected == "a boolean" => "true or false",
+        _ if expected == "a map" => "a mapping of fields to values",
+        _ => expected,
+    }
 }
 
 #[cfg(test)]
@@ -230,6 +246,19 @@ auth:
         let text = format!("{GOOD}\nstream: {{heartbeatIntervalSeconds: often}}");
         let error = parse(&text).expect_err("a string is no number");
         assert!(error.starts_with("stream.heartbeatIntervalSeconds: "), "{error}");
+    }
+
+    #[test]
+    fn what_is_to_be_there_is_said_in_words() {
+        let told = |text: &str| parse(text).expect_err("a wrong type");
+        assert_eq!(told(""), "spec: must be a mapping of fields to values");
+        assert_eq!(told("42"), "spec: must be a mapping of fields to values");
+        assert_eq!(told(&format!("{GOOD}\nreplicas: many")), "replicas: must be a whole number, 0 or more");
+        assert_eq!(told(&format!("{GOOD}\ntopics: {{public: all}}")), "topics.public: must be a list");
+        assert_eq!(
+            told(&format!("{GOOD}\npublish: {{enabled: 'on'}}")),
+            "publish.enabled: must be true or false"
+        );
     }
 
     #[test]
