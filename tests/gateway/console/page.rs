@@ -64,7 +64,7 @@ async fn a_person_sees_events_filters_pauses_publishes_and_is_shown_that_a_drop_
     page.shows("#verdict", "No gap, no duplicate.").await?;
     ensure!(page.texts("#ribbon .came").await?.len() == 5);
     let figures = page.text("#figures").await?.replace('\n', " ");
-    for figure in ["Sent while away 5", "Replayed 5", "Missing 0", "Repeated 0"] {
+    for figure in ["Sent while away\n5", "Replayed 5", "Missing 0", "Repeated 0"] {
         ensure!(figures.contains(figure), "{figures}");
     }
     page.shows("#state", "Live").await?;
@@ -169,6 +169,33 @@ async fn what_is_refused_or_can_not_be_known_is_said() -> Result<()> {
     gateway.restart()?;
     gateway.ready().await?;
     page.shows("#state", "Live").await?;
+    page.is_content().await
+}
+
+#[tokio::test]
+async fn an_outage_a_gap_and_an_end_are_shown_as_what_they_are() -> Result<()> {
+    let mut nats = Nats::start().await?;
+    let gateway = gateway(&nats, json!({})).await?;
+    let mut page = Console::open(&url(&gateway)).await?;
+    page.connect(&operator(), "").await?;
+    nats.kill().await?;
+    page.shows("#nats", "NATS away").await?;
+    page.look("11-nats-away").await?;
+    nats.restart().await?;
+    page.shows("#nats", "NATS connected").await?;
+    // The log is made anew while the line is cut: what was sent meanwhile is gone with the old one.
+    page.click("#drop").await?;
+    page.shows("#figures", "Sent while away\n5").await?;
+    let publisher = nats.publisher().await?;
+    publisher.jetstream.delete_stream("SSE_sse").await?;
+    page.shows("#verdict", "The gateway tells a gap: epoch.").await?;
+    page.look("12-gap").await?;
+    let subject = "sse.acme.user.operator%40acme%2Eexample";
+    publisher
+        .insist_with(subject, &[("Sse-Complete", "true"), ("Nats-Msg-Id", "acme:end")], "the end")
+        .await?;
+    page.shows("#state", "Complete").await?;
+    page.look("13-complete").await?;
     page.is_content().await
 }
 
