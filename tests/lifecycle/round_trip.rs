@@ -62,7 +62,7 @@ async fn helm_test_on_the_prefix_of_another_gateway_fails_and_leaves_its_log_alo
         let passed = run("helm", &["test", RELEASE, "--namespace", SYSTEM, "--timeout", "3m"]).await;
         let logs = kubectl(&["-n", SYSTEM, "logs", NAME]).await?;
         install("helm").await?;
-        ensure!(passed.is_err() && logs.contains("StreamOwned"), "{logs}");
+        ensure!(passed.is_err() && logs.contains("the gateway did not become ready"), "{logs}");
         ensure!(before.1 && kept().await? == before, "the log of another gateway is gone");
         Ok(())
     })
