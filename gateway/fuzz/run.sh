@@ -24,11 +24,35 @@ say "building with coverage"
 RUSTFLAGS="--cfg fuzzing ${coverage[*]}" CARGO_PROFILE_DEV_OPT_LEVEL=1 \
   cargo build --quiet --locked --target "$host" --target-dir "$out" -p sse-fuzz
 
+# try TARGET SECONDS
+try() {
+  local found=$out/found/$1 log=$out/$1.log
+  mkdir -p "$out/corpus/$1" "$found"
+  if ! FUZZ_TARGET=$1 "$out/$host/debug/sse-fuzz" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -max_len=32768 \
+    -verbosity=0 -print_funcs=0 -print_final_stats=1 -artifact_prefix="$found/" "$out/corpus/$1" "$fuzz/corpus/$1" >"$log" 2>&1; then
+    tail -n 50 "$log" >&2
+    die "$1: a promise is broken by the input in $found; mend it, and keep the input in $fuzz/corpus/$1"
+  fi
+  say "$1: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, and none breaks a promise"
+}
+
 for target in "${targets[@]}"; do
   [[ -d $fuzz/corpus/$target ]] || die "there is no target $target"
-  mkdir -p "$out/corpus/$target" "$out/found/$target"
-  say "$target, for $2 s"
-  FUZZ_TARGET=$target "$out/$host/debug/sse-fuzz" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -max_len=32768 \
-    -verbosity=0 -print_funcs=0 -print_final_stats=1 -artifact_prefix="$out/found/$target/" "$out/corpus/$target" "$fuzz/corpus/$target" ||
-    die "$target: a promise is broken by the input in $out/found/$target; mend it, and keep the input in $fuzz/corpus/$target"
+done
+say "${#targets[@]} targets, each for $2 s, one on each processor"
+# Each with a process group of its own, which can be ended as a whole.
+set -m
+trap 'for group in $(jobs -p); do kill -- "-$group" 2>/dev/null || true; done' EXIT
+running=0
+for target in "${targets[@]}"; do
+  if ((running == $(nproc))); then
+    wait -n
+    ((running -= 1)) || true
+  fi
+  try "$target" "$2" &
+  ((running += 1))
+done
+while ((running > 0)); do
+  wait -n
+  ((running -= 1)) || true
 done

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::client::{PublishErrorKind, RequestErrorKind};
+use async_nats::client::PublishErrorKind;
 use async_nats::{HeaderMap, Request, Subject};
 use bytes::Bytes;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::Link;
+use super::question::Unanswered;
 use crate::cursor::{Cursor, Epoch};
 use crate::event::{Entry, Message, Refusal};
 use crate::hub::Hub;
@@ -161,14 +162,11 @@ impl DeadLetters {
                 Err(away) => return Err(away),
             }
         }
-        let client = link.client();
-        client.flush().await.map_err(|_| Undelivered::Away)?;
+        link.client().flush().await.map_err(|_| Undelivered::Away)?;
         let Some(question) = question else { return Ok(()) };
-        let request = Request::new().timeout(None).inbox(client.new_inbox());
-        match client.send_request(question.to_owned(), request).await {
-            Ok(_) => Ok(()),
+        match link.ask(question, Request::new(), DEADLINE).await {
             // That there is nobody to ask is the server's own answer.
-            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+            Ok(_) | Err(Unanswered::Absent) => Ok(()),
             Err(_) => Err(Undelivered::Away),
         }
     }

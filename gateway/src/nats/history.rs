@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::Request;
-use async_nats::client::RequestErrorKind;
 use sse_crds::delivery;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,6 +15,7 @@ use tracing::warn;
 
 use super::Link;
 use super::log::{Log, LogError};
+use super::question::Unanswered;
 use crate::cursor::{Cursor, Epoch};
 use crate::history::{Outcome, Page, Question, Reply, Unusable};
 use crate::hub::Membership;
@@ -175,22 +175,14 @@ impl History {
     ) -> Result<Answer, HistoryError> {
         let failed = |error: &dyn std::fmt::Display| HistoryError::Failed(error.to_string());
         let link = self.link.get().ok_or(HistoryError::Away)?;
-        let state = link.state.borrow().clone();
-        if !state.connected {
-            return Err(HistoryError::Away);
-        }
         let question =
             serde_json::to_vec(&Question::new(of, last_event_id, before)).map_err(|e| failed(&e))?;
-        let client = link.client();
-        // With an inbox of its own nothing is left of a question that is never answered.
-        let request = Request::new().payload(question.into()).timeout(None).inbox(client.new_inbox());
-        let answer = tokio::select! {
-            answer = client.send_request(self.subject.clone(), request) => answer,
-            () = link.lost(state.generation) => return Err(HistoryError::Away),
-        };
-        let answer = answer.map_err(|error| match error.kind() {
-            RequestErrorKind::NoResponders => HistoryError::Absent,
-            _ => failed(&error),
+        let request = Request::new().payload(question.into());
+        let answer = link.ask(&self.subject, request, self.timeout).await.map_err(|error| match error {
+            Unanswered::Away => HistoryError::Away,
+            Unanswered::Late => HistoryError::Late,
+            Unanswered::Absent => HistoryError::Absent,
+            Unanswered::Failed(error) => failed(&error),
         })?;
         if answer.headers.is_some_and(|headers| headers.get(ERROR).is_some()) {
             return Err(Unusable::Refused.into());

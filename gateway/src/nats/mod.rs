@@ -17,6 +17,7 @@ pub mod log;
 pub mod pods;
 pub mod provision;
 pub mod publish;
+pub mod question;
 mod server;
 pub mod status;
 

@@ -12,10 +12,10 @@ use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
 use async_nats::{HeaderMap, Request, Subject};
 use bytes::Bytes;
-use tokio::time::timeout;
 use tracing::warn;
 
 use super::Link;
+use super::question::Unanswered;
 use crate::seldom::Seldom;
 
 /// How long the log may take for its acknowledgement, before the request is answered with 503.
@@ -64,28 +64,15 @@ impl Publisher {
         payload: Bytes,
     ) -> Result<PublishAck, PublishError> {
         let link = self.link.get().ok_or(PublishError::Away)?;
-        let state = link.state.borrow().clone();
-        if !state.connected {
-            return Err(PublishError::Away);
-        }
-        let client = link.client();
         let request = Request::new().headers(headers).payload(payload);
-        let answer = tokio::select! {
-            answer = timeout(DEADLINE, client.send_request(subject, request)) => answer,
-            () = link.lost(state.generation) => return Err(PublishError::Away),
-        };
-        let answer = match answer {
-            Err(_) => return Err(self.failed(PublishError::Late, &"no acknowledgement in time")),
-            Ok(Err(error)) => {
-                let kind = match error.kind() {
-                    RequestErrorKind::MaxPayloadExceeded => return Err(PublishError::TooLarge),
-                    RequestErrorKind::TimedOut => PublishError::Late,
-                    _ => PublishError::Refused,
-                };
-                return Err(self.failed(kind, &error));
+        let answer = link.ask(&subject, request, DEADLINE).await.map_err(|error| match &error {
+            Unanswered::Away => PublishError::Away,
+            Unanswered::Late => self.failed(PublishError::Late, &error),
+            Unanswered::Failed(failed) if failed.kind() == RequestErrorKind::MaxPayloadExceeded => {
+                PublishError::TooLarge
             }
-            Ok(Ok(answer)) => answer,
-        };
+            Unanswered::Absent | Unanswered::Failed(_) => self.failed(PublishError::Refused, &error),
+        })?;
         match serde_json::from_slice(&answer.payload) {
             Ok(Response::Ok(ack)) => Ok(ack),
             Ok(Response::Err { error }) => match error.error_code() {

@@ -9,13 +9,14 @@ use std::time::Duration;
 use async_nats::Request;
 use futures::StreamExt;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::{Record, TokenError};
 use crate::auth::Unauthorized;
 use crate::config::GatewayName;
 use crate::nats::Link;
+use crate::nats::question::Unanswered;
 
 /// How long the pod that minted a token may take to answer. A token that nobody knows takes as long.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -59,11 +60,13 @@ impl Shared {
             return Ok(record);
         }
         let _turn = self.asking.try_acquire().map_err(|_| TokenError::Unavailable)?;
-        let client = self.link.client();
-        // With an inbox of its own nothing is left of a question that nobody answers.
-        let request = Request::new().payload(key.to_owned().into()).timeout(None).inbox(client.new_inbox());
-        let answer = timeout(DEADLINE, client.send_request(self.subject.clone(), request)).await;
-        let answer = answer.ok().and_then(Result::ok).ok_or(Unauthorized::Token)?;
+        let question = Request::new().payload(key.to_owned().into());
+        let answer = match self.link.ask(&self.subject, question, DEADLINE).await {
+            Ok(answer) => answer,
+            // Who has it may not have been asked.
+            Err(Unanswered::Away) => return Err(TokenError::Unavailable),
+            Err(_) => return Err(Unauthorized::Token.into()),
+        };
         Ok(serde_json::from_slice(&answer.payload).map_err(|_| Unauthorized::Token)?)
     }
 

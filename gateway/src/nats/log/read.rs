@@ -12,7 +12,8 @@ use std::collections::btree_map::Entry;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use async_nats::StatusCode;
+use async_nats::jetstream::stream::{Info, State};
+use async_nats::{Request, StatusCode};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
@@ -23,7 +24,8 @@ use super::LogError;
 use super::page::{Draft, Page};
 use super::stored::{self, Stored};
 use crate::event::Message;
-use crate::nats::Link;
+use crate::nats::question::Unanswered;
+use crate::nats::{Link, provision};
 
 /// Messages of a page, in bytes. One more message may come over it.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -225,29 +227,25 @@ impl Reader {
     async fn trimmed_to(&self, draft: &Draft, upto: u64) -> Result<Option<u64>, LogError> {
         let Some(hole) = draft.hole else { return Ok(None) };
         let state = self.state().await?;
-        if state.last < upto {
+        if state.last_sequence < upto {
             // Not the log in which `upto` was seen.
             return Err(LogError::Remade);
         }
-        Ok(Some(state.first).filter(|first| *first > hole))
+        Ok(Some(state.first_sequence).filter(|first| *first > hole))
     }
 
     /// Where the log begins, says the leader.
     pub async fn first(&self) -> Result<u64, LogError> {
-        Ok(self.state().await?.first.max(1))
+        Ok(self.state().await?.first_sequence.max(1))
     }
 
     async fn state(&self) -> Result<State, LogError> {
         let info = self.info(&json!({})).await?;
-        let leader = info["cluster"]["leader"].as_str().filter(|name| !name.is_empty());
-        if info["cluster"].is_object() && leader.is_none() {
+        let info: Info = serde_json::from_value(info).map_err(|e| LogError::Refused(e.to_string()))?;
+        if !provision::has_leader(&info) {
             return Err(LogError::Refused("the stream has no leader at the moment".into()));
         }
-        let number = |name: &str| info["state"][name].as_u64();
-        match (number("first_seq"), number("last_seq")) {
-            (Some(first), Some(last)) => Ok(State { first, last }),
-            _ => Err(LogError::Refused("the leader told no state of the stream".into())),
-        }
+        Ok(info.state)
     }
 
     /// The leader's `STREAM.INFO`.
@@ -283,15 +281,12 @@ impl Reader {
         let payload = Bytes::from(request.to_string());
         for _ in 0..ATTEMPTS {
             let generation = connected(link).await?;
-            let client = link.client();
-            let answer = timeout(DEADLINE, client.request(subject.clone(), payload.clone()));
-            let refused = tokio::select! {
-                biased;
-                answer = answer => match answer.map_err(|_| LogError::TimedOut)? {
-                    Ok(answer) => return Ok(answer.payload),
-                    Err(error) => error.to_string(),
-                },
-                () = link.lost(generation) => continue,
+            let request = Request::new().payload(payload.clone());
+            let refused = match link.ask(&subject, request, DEADLINE).await {
+                Ok(answer) => return Ok(answer.payload),
+                Err(Unanswered::Away) => continue,
+                Err(Unanswered::Late) => return Err(LogError::TimedOut),
+                Err(error) => error.to_string(),
             };
             // A client that has just died refuses everything.
             if timeout(DEATH, link.lost(generation)).await.is_err() {
@@ -337,12 +332,6 @@ impl Reader {
         self.be_careful(next, next.saturating_add(2 * count));
         Batch { messages, lost: true }
     }
-}
-
-/// What the leader says of the stream.
-struct State {
-    first: u64,
-    last: u64,
 }
 
 /// Waits for the connection; returns its generation.
