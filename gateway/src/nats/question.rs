@@ -30,7 +30,12 @@ impl Link {
     /// # Errors
     ///
     /// When there is no answer in time, or can not be one.
-    pub async fn ask(&self, subject: &str, request: Request, within: Duration) -> Result<Message, Unanswered> {
+    pub async fn ask(
+        &self,
+        subject: &str,
+        request: Request,
+        within: Duration,
+    ) -> Result<Message, Unanswered> {
         let state = self.state.borrow().clone();
         if !state.connected {
             return Err(Unanswered::Away);
