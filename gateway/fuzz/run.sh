@@ -47,12 +47,12 @@ running=0
 for target in "${targets[@]}"; do
   if ((running == $(nproc))); then
     wait -n
-    ((running -= 1)) || true
+    running=$((running - 1))
   fi
   try "$target" "$2" &
-  ((running += 1))
+  running=$((running + 1))
 done
 while ((running > 0)); do
   wait -n
-  ((running -= 1)) || true
+  running=$((running - 1))
 done
