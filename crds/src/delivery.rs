@@ -128,7 +128,9 @@ impl Default for History {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Limits {
-    /// Most streams of one user of one tenant at one pod. Each pod counts its own.
+    /// Most streams of one user of one tenant, at all pods: the next is answered with 429. The pods tell each other on
+    /// `<subjectPrefix>-pods.<namespace>.<name>`, where the gateway's NATS user may publish and subscribe; what a pod knows of
+    /// the others is a moment old, and one stream more than the limit is let in for it. Where they do not hear each other each counts its own.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_connections_per_user: u32,
     /// Most streams of one pod; the next is answered with 503.

@@ -255,6 +255,7 @@ async fn serve(args: &Serve, config: Arc<Config>, telemetry: Arc<Telemetry>, pod
         publisher,
         metrics,
         status: status.clone(),
+        limits: limits.clone(),
         pod: pod.into(),
         taking: admin.taking(),
         heard,

@@ -45,6 +45,7 @@ mod replay;
 mod retention;
 mod security;
 mod settings;
+mod several;
 mod slow;
 mod stream;
 mod telemetry;

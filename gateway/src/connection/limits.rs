@@ -1,11 +1,28 @@
 //! How many streams there may be: per user and per pod. A slot is taken in one step, and given back
 //! when it is dropped, on whatever way out.
+//!
+//! A user has streams at several pods, which [tell each other](crate::nats::pods). A pod tells of a user who has more
+//! than one stream there, and of whom another pod tells: most have one, and cost nothing. What it hears is a moment
+//! old, so a user may have one stream more than the limit across pods: the one that took the place of another.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod elsewhere;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
 
 use crate::auth::Identity;
 use crate::subject::Token;
+use elsewhere::Elsewhere;
+
+/// Up to this limit a pod tells of each user, since few streams are many then.
+const LOW: u32 = 3;
+/// Users that may wait until they are told of.
+const MOST_NEWS: usize = 100_000;
+
+/// A tenant and one of its users.
+pub type User = (Token, Token);
 
 /// The counts of a pod.
 pub struct Limits {
@@ -17,7 +34,23 @@ pub struct Limits {
 #[derive(Default)]
 struct Counts {
     total: u32,
-    users: HashMap<(Token, Token), u32>,
+    users: HashMap<User, u32>,
+    elsewhere: Elsewhere,
+    /// Users whose streams are to be told to the other pods.
+    news: HashSet<User>,
+}
+
+impl Counts {
+    fn own(&self, user: &User) -> u32 {
+        self.users.get(user).copied().unwrap_or_default()
+    }
+
+    /// Notes that a user is to be told of.
+    fn note(&mut self, user: &User) {
+        if self.news.len() < MOST_NEWS {
+            self.news.insert(user.clone());
+        }
+    }
 }
 
 /// Why there is no slot.
@@ -25,6 +58,9 @@ struct Counts {
 pub enum Full {
     #[error("Too many concurrent SSE connections.")]
     User,
+    /// With those at other pods, as far as is known: they may have ended, with their pod.
+    #[error("Too many concurrent SSE connections.")]
+    Elsewhere,
     #[error("This pod has no room for another connection.")]
     Pod,
 }
@@ -32,7 +68,7 @@ pub enum Full {
 /// The right to one stream.
 pub struct Slot {
     limits: Arc<Limits>,
-    user: (Token, Token),
+    user: User,
 }
 
 impl Limits {
@@ -62,24 +98,84 @@ impl Limits {
     ///
     /// When the user or the pod has as many streams as it may.
     pub fn take(self: &Arc<Self>, identity: &Identity) -> Result<Slot, Full> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts();
         if counts.total >= self.per_pod {
             return Err(Full::Pod);
         }
         let user = (identity.tenant.clone(), identity.user.clone());
-        let count = counts.users.entry(user.clone()).or_default();
-        if *count >= self.per_user {
+        let (own, elsewhere) = (counts.own(&user), counts.elsewhere.streams(&user));
+        if own >= self.per_user {
             return Err(Full::User);
         }
-        *count += 1;
+        if elsewhere > 0 && own.saturating_add(elsewhere) > self.per_user {
+            return Err(Full::Elsewhere);
+        }
+        counts.users.insert(user.clone(), own + 1);
         counts.total += 1;
+        if own + 1 >= self.worth_telling() || elsewhere > 0 {
+            counts.note(&user);
+        }
         Ok(Slot { limits: self.clone(), user })
     }
 
     /// Open streams of this pod.
     #[must_use]
     pub fn total(&self) -> u32 {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).total
+        self.counts().total
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Streams of a user of whom the others are told, whatever they have of him.
+    const fn worth_telling(&self) -> u32 {
+        if self.per_user <= LOW { 1 } else { 2 }
+    }
+
+    /// Takes users, at most so many, of whom the other pods are to be told, and how many streams each has here.
+    #[must_use]
+    pub fn news(&self, most: usize) -> Vec<(User, u32)> {
+        let mut counts = self.counts();
+        let users: Vec<User> = counts.news.iter().take(most).cloned().collect();
+        for user in &users {
+            counts.news.remove(user);
+        }
+        if counts.news.is_empty() {
+            // A storm is no reason to keep room for the next one.
+            counts.news = HashSet::new();
+        }
+        users.into_iter().map(|user| (user.clone(), counts.own(&user))).collect()
+    }
+
+    /// Makes news of all users whom it is worth telling of: another pod may not know them.
+    pub fn tell_again(&self) {
+        let mut counts = self.counts();
+        let Counts { users, elsewhere, news, .. } = &mut *counts;
+        let told = users
+            .iter()
+            .filter(|(user, own)| **own >= self.worth_telling() || elsewhere.streams(user) > 0)
+            .map(|(user, _)| user);
+        for user in told.take(MOST_NEWS) {
+            news.insert(user.clone());
+        }
+    }
+
+    /// Takes what another pod tells.
+    pub fn hear(&self, pod: &str, told: impl IntoIterator<Item = (User, u32)>, now: Instant) {
+        let (pod, mut counts) = (Arc::from(pod), self.counts());
+        for (user, streams) in told {
+            let is_new = counts.elsewhere.hear(&pod, &user, streams, now);
+            // Where others have none of him, one of ours was not worth telling.
+            if is_new && (1..self.worth_telling()).contains(&counts.own(&user)) {
+                counts.note(&user);
+            }
+        }
+    }
+
+    /// Forgets what pods told that are gone, and what is old.
+    pub fn forget(&self, gone: impl Fn(&str) -> bool, now: Instant) {
+        self.counts().elsewhere.forget(gone, now);
     }
 }
 
@@ -93,50 +189,19 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut counts = self.limits.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.limits.counts();
         counts.total -= 1;
-        if let Some(count) = counts.users.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                counts.users.remove(&self.user);
-            }
+        let own = counts.own(&self.user);
+        if own > 1 {
+            counts.users.insert(self.user.clone(), own - 1);
+        } else {
+            counts.users.remove(&self.user);
+        }
+        if own >= self.limits.worth_telling() || counts.elsewhere.streams(&self.user) > 0 {
+            counts.note(&self.user);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn identity(user: &str) -> Identity {
-        let token = |text| Token::encode(text).expect("a short id");
-        Identity {
-            tenant: token("t"),
-            user: token(user),
-            topics: Vec::new(),
-            publish: Vec::new(),
-            tags: std::collections::BTreeMap::new(),
-            expires: 0,
-        }
-    }
-
-    #[test]
-    fn of_many_racers_as_many_win_as_there_are_slots() {
-        let limits = Limits::new(10, 15);
-        let race = |user: &'static str| {
-            let limits = limits.clone();
-            std::thread::spawn(move || limits.take(&identity(user)))
-        };
-        let racers: Vec<_> = (0..40).map(|_| race("a")).collect();
-        let slots: Vec<_> =
-            racers.into_iter().filter_map(|racer| racer.join().expect("no panic").ok()).collect();
-        assert_eq!((slots.len(), limits.total()), (10, 10));
-        assert_eq!(limits.take(&identity("a")).err(), Some(Full::User));
-        let others: Vec<_> = (0..5).map(|_| limits.take(&identity("b"))).collect();
-        assert!(others.iter().all(Result::is_ok));
-        assert_eq!(limits.take(&identity("c")).err(), Some(Full::Pod));
-        drop((slots, others));
-        assert_eq!(limits.total(), 0);
-        assert!(limits.counts.lock().expect("no panic").users.is_empty());
-    }
-}
+mod tests;

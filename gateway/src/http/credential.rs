@@ -25,7 +25,7 @@ use sse_crds::auth::{Auth, Mode};
 
 use super::Gateway;
 use super::outcome::Outcome;
-use super::problem::Problem;
+use super::problem::{Passes, Problem};
 use crate::auth::{Identity, Unauthorized};
 use crate::wire;
 
@@ -135,8 +135,8 @@ pub fn is_by_cookie<B>(auth: &Auth, request: &Request<B>) -> bool {
 }
 
 /// Around the stream endpoint: what is different when the cookie speaks, which a native `EventSource`
-/// sends. It is refused to foreign pages; and since an `EventSource` gives up for good at 503, it is
-/// asked to come back instead.
+/// sends. It is refused to foreign pages; and since an `EventSource` gives up for good at any error, it is
+/// asked to come back where one passes.
 pub(super) async fn by_cookie(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     if !is_by_cookie(&gateway.config.spec.auth, &request) {
         return next.run(request).await;
@@ -146,7 +146,7 @@ pub(super) async fn by_cookie(State(gateway): State<Arc<Gateway>>, request: Requ
     }
     let version = request.version();
     let response = next.run(request).await;
-    if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+    if response.extensions().get::<Passes>().is_none() {
         return response;
     }
     let outcome = Outcome::in_response(&response);

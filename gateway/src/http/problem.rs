@@ -20,19 +20,24 @@ pub struct Problem {
     detail: String,
     retry_after: Option<u32>,
     outcome: Outcome,
+    passes: bool,
 }
+
+/// In a response: whatever its status says, it is over soon.
+#[derive(Clone, Copy)]
+pub struct Passes;
 
 impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None, outcome: Outcome::of(status) }
+        Self { status, detail: detail.into(), retry_after: None, outcome: Outcome::of(status), passes: false }
     }
 
     /// Something that passes: the client comes back after some seconds, not all at once.
     #[must_use]
     pub fn unavailable(detail: impl Into<String>) -> Self {
         let retry_after = Some(rand::random_range(1..=5));
-        Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+        Self { retry_after, passes: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
     #[must_use]
@@ -64,6 +69,9 @@ impl IntoResponse for Problem {
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.passes {
+            response.extensions_mut().insert(Passes);
         }
         response
     }
@@ -121,9 +129,10 @@ impl From<PublishError> for Problem {
 impl From<Full> for Problem {
     fn from(full: Full) -> Self {
         match full {
-            Full::User => Self {
+            Full::User | Full::Elsewhere => Self {
                 retry_after: Some(rand::random_range(5..=15)),
                 outcome: Outcome::USER_LIMIT,
+                passes: full == Full::Elsewhere,
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, full.to_string())
             },
             Full::Pod => Self { outcome: Outcome::POD_LIMIT, ..Self::unavailable(full.to_string()) },

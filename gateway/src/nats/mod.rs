@@ -30,6 +30,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::connection::limits::Limits;
 use crate::hub::Hub;
 use crate::rebalance::Streams;
 use crate::telemetry::metrics::Metrics;
@@ -61,6 +62,7 @@ pub struct Parts {
     pub publisher: Arc<Publisher>,
     pub metrics: Arc<Metrics>,
     pub status: Arc<Status>,
+    pub limits: Arc<Limits>,
     /// Token of the subject that this pod's seams have.
     pub pod: String,
     /// Open streams, while the pod is ready for more.
@@ -93,7 +95,7 @@ pub fn start(parts: Parts, cancel: CancellationToken) -> io::Result<oneshot::Rec
 /// missing secret is waited for: the pod says which one, and heals when it appears.
 async fn run(parts: Parts, cancel: CancellationToken) {
     let run = async {
-        let Parts { config, hub, log, history, dead, publisher, metrics, status, pod, taking, heard } =
+        let Parts { config, hub, log, history, dead, publisher, metrics, status, limits, pod, taking, heard } =
             parts.clone();
         let (keeper, link) = Keeper::begin(config.clone(), status.clone(), metrics).await;
         log.attach(link.clone());
@@ -101,11 +103,14 @@ async fn run(parts: Parts, cancel: CancellationToken) {
         history.iter().for_each(|history| history.attach(link.clone()));
         let prefix = &config.spec.nats.subject_prefix;
         let (subject, rebalance) = (pods::subject(prefix, &config.name), config.spec.scaling.rebalance);
-        let pods = Pods { subject, own: pod, hub: &hub, taking: &*taking, heard: &heard, rebalance };
-        let pods = async {
-            if rebalance || config.spec.console.enabled {
-                pods.run(&link).await;
-            }
+        let pods = Pods {
+            subject,
+            own: pod,
+            hub: &hub,
+            limits: &limits,
+            taking: &*taking,
+            heard: &heard,
+            rebalance,
         };
         let others = async {
             let server = server::watch(&link, &config.spec, &status);
@@ -113,7 +118,7 @@ async fn run(parts: Parts, cancel: CancellationToken) {
             let question =
                 config.spec.replay.enabled.then(|| format!("$JS.API.STREAM.INFO.{}", config.stream_name()));
             let dead = dead.run(&link, question);
-            tokio::join!(keeper.run(), control::run(&link, prefix, &hub), dead, pods, server);
+            tokio::join!(keeper.run(), control::run(&link, prefix, &hub), dead, pods.run(&link), server);
         };
         if config.spec.replay.enabled {
             tokio::join!(Feed::new(link.clone(), &parts).run(), others);

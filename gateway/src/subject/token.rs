@@ -43,6 +43,12 @@ impl Token {
         }
     }
 
+    /// One that stands encoded in what another pod tells; `None` when it is none.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        decode(text).and_then(|id| Self::encode(&id).ok()).filter(|token| token.as_str() == text)
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
