@@ -59,7 +59,8 @@ prepared=$(FRESH=1 "$here/prepare.sh" test)
 trap '"$here/down.sh" test --purge' EXIT
 { read -r SSE_TAG; read -r KUBECONFIG; } <<<"$prepared"
 export SSE_TAG KUBECONFIG
-cargo test --quiet --locked -p sse-tests --test e2e -- --test-threads 6
+cargo test --quiet --locked -p sse-tests --test e2e -- --test-threads 6 --skip alone::
+cargo test --quiet --locked -p sse-tests --test e2e -- --test-threads 1 alone::
 cargo test --quiet --locked -p sse-tests --test lifecycle
 unreached=("examples of Argo CD and Flux by their own schemas" "the dashboards in a Grafana server" "Grafana's dashboard linter itself")
 unreached+=("KEDA itself")

@@ -25,8 +25,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::alone::rollout::streams;
 use crate::crowd::Door;
-use crate::rollout::streams;
 
 const CLIENTS: usize = 300;
 const TARGET: usize = 100;

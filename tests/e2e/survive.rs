@@ -1,4 +1,4 @@
-//! What is killed or changed under connected clients: pods, the operator, NATS, the spec. A client
+//! What is killed or changed under connected clients: pods, the spec; [`crate::alone`] has what all use. A client
 //! that comes back with its cursor has every acknowledged event, once and in order.
 
 use std::sync::atomic::AtomicBool;
@@ -7,16 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join;
-use k8s_openapi::api::core::v1::Service;
-use kube::api::DeleteParams;
 use serde_json::json;
-use sse_tests::cluster::{Namespace, RELEASE, SYSTEM, alone_in_namespace, in_namespace, kubectl, prefix};
-use sse_tests::eventually;
+use sse_tests::cluster::{Namespace, in_namespace, kubectl, prefix};
 use sse_tests::outside::outside;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
-use End::{StreamEnds, StreamMayStay};
+use End::StreamEnds;
 
 /// Pace of the publisher: the disturbance must find it at work, from its first event to its last.
 const PACE: Duration = Duration::from_millis(5);
@@ -25,13 +22,13 @@ const LAST: &str = "last";
 
 /// What the disturbance does to the client's stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+pub enum End {
     StreamEnds,
     StreamMayStay,
 }
 
 /// Publishes for as long as `disturb` goes on, and follows one user through it.
-async fn nothing_is_lost<F>(namespace: &Namespace, end: End, disturb: F) -> Result<()>
+pub async fn nothing_is_lost<F>(namespace: &Namespace, end: End, disturb: F) -> Result<()>
 where
     F: AsyncFnOnce(&str) -> Result<()>,
 {
@@ -113,43 +110,6 @@ async fn a_changed_spec_rolls_every_pod_and_loses_nothing() -> Result<()> {
         let same = namespace.ready_pods("live").await?;
         ensure!(same.iter().all(|pod| after.contains(pod)), "{after:?} {same:?}");
         Ok(())
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_operator_killed_disturbs_no_stream_and_goes_on_where_it_was() -> Result<()> {
-    alone_in_namespace("operator", async |namespace: &Namespace| {
-        namespace.gateway("live", json!({})).await?;
-        nothing_is_lost(namespace, StreamMayStay, async |_: &str| {
-            let label = "app.kubernetes.io/component=operator";
-            let kill = ["-n", SYSTEM, "delete", "pod", "-l", label, "--grace-period=0", "--force"];
-            kubectl(&kill).await?;
-            // What happens while it is away is put right when it is back.
-            namespace.api::<Service>().delete("live", &DeleteParams::default()).await?;
-            let deployment = format!("deployment/{RELEASE}");
-            kubectl(&["-n", SYSTEM, "rollout", "status", &deployment, "--timeout=60s"]).await?;
-            eventually("the Service again", Duration::from_mins(1), || async {
-                Ok(namespace.api::<Service>().get("live").await.map(drop)?)
-            })
-            .await
-        })
-        .await
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nats_killed_loses_nothing_that_it_acknowledged() -> Result<()> {
-    alone_in_namespace("nats", async |namespace: &Namespace| {
-        namespace.gateway("live", json!({})).await?;
-        nothing_is_lost(namespace, StreamMayStay, async |_: &str| {
-            let kill = ["-n", SYSTEM, "delete", "pod", "sse-gateway-nats-0", "--grace-period=0", "--force"];
-            kubectl(&kill).await?;
-            let ready = ["-n", SYSTEM, "rollout", "status", "statefulset/sse-gateway-nats", "--timeout=90s"];
-            kubectl(&ready).await.map(drop)
-        })
-        .await
     })
     .await
 }

@@ -24,7 +24,7 @@ use sse_tests::pages::documented;
 use sse_tests::pages::shell::Shell;
 use sse_tests::prometheus::Prometheus;
 
-use crate::operator::operators_ready;
+use super::operator::operators_ready;
 use load::{Known, Scene};
 
 /// What has no value though all is well, and why.

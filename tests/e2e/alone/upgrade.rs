@@ -12,7 +12,7 @@ use serde_json::json;
 use sse_crds::SseGateway;
 use sse_tests::cluster::{Namespace, alone_in_namespace, apply, install, install_with, manifest, prefix};
 
-use crate::operator::{OURS, operators, taken_over, versions};
+use super::operator::{OURS, operators, taken_over, versions};
 
 #[derive(Debug, PartialEq, Eq)]
 enum Pods {

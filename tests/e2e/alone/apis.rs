@@ -14,8 +14,8 @@ use sse_tests::eventually;
 use sse_tests::pages::documented;
 use sse_tests::pages::shell::Shell;
 
-use super::children::{CALMLY, SOON, stays_quiet};
-use super::declare::comes_back;
+use crate::children::{CALMLY, SOON, stays_quiet};
+use crate::declare::comes_back;
 
 /// A definition under the real group and kind, whose schema fills in defaults where the real one does.
 fn definition(group: &str, kind: &str, spec: &Value) -> Value {

@@ -11,7 +11,7 @@ use sse_crds::SseGateway;
 use sse_tests::cluster::{Namespace, SYSTEM, alone_in_namespace, apply, manifest, prefix};
 use sse_tests::eventually;
 
-use crate::operator::{leader, metric, operators, operators_ready, taken_over};
+use super::operator::{leader, metric, operators, operators_ready, taken_over};
 
 const LOOKS: &str = "sse_operator_reconcile_duration_seconds_count";
 const NOT_OURS: &str = "sse_operator_reconcile_errors_total{reason=\"object_not_ours\"}";

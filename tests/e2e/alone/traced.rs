@@ -10,8 +10,8 @@ use sse_tests::collector::{Collector, Span};
 use sse_tests::eventually;
 use sse_tests::proxy::Proxy;
 
+use super::operator::{operators, operators_ready, taken_over};
 use crate::crowd::node;
-use crate::operator::{operators, operators_ready, taken_over};
 
 /// Metrics are pushed every 15 seconds.
 const PUSHED: Duration = Duration::from_secs(40);

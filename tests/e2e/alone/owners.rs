@@ -10,7 +10,7 @@ use sse_tests::cluster::{Namespace, RELEASE, SYSTEM, alone_in_namespace, apply, 
 use sse_tests::eventually;
 use sse_tests::jwt::KEY;
 
-use crate::operator::{OPERATOR, leader, operators_ready, versions};
+use super::operator::{OPERATOR, leader, operators_ready, versions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_live_side_by_side_and_a_log_has_one_owner() -> Result<()> {
