@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::Audience;
+use crate::postings::Key;
 use crate::subject::{self, ConnectionId, Pattern, Target, Token};
 
 /// Who a connection is, and what it listens to.
@@ -39,7 +40,7 @@ impl Membership {
 
     /// Subjects on which events for this connection come, and others'. Patterns of topics stand for all
     /// topics of the tenant: `<prefix>.<tenant>.topic`.
-    pub(super) fn subjects(&self, prefix: &str) -> Vec<String> {
+    pub(super) fn subjects(&self, prefix: &str) -> Vec<Key> {
         let Self { tenant, user, connection, .. } = self;
         let mut subjects = vec![
             format!("{prefix}.{tenant}.user.{user}"),
@@ -56,6 +57,6 @@ impl Membership {
         if self.topics.iter().any(|topic| !topic.is_exact()) {
             subjects.push(format!("{prefix}.{tenant}.topic"));
         }
-        subjects
+        subjects.into_iter().map(Key::from).collect()
     }
 }

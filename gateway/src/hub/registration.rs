@@ -7,6 +7,7 @@ use crate::connection::outbox::Outbox;
 use crate::cursor::{Cursor, Epoch};
 use crate::event::{Delivery, Entry};
 use crate::nats::log::Listens;
+use crate::postings::Key;
 use crate::subject::ConnectionId;
 
 /// Events of the ring that one client may look at before it lets the hub go on.
@@ -50,21 +51,24 @@ impl Registration {
         }
         let Some(member) = state.index.member(self.connection) else { return Resume::Nothing };
         let subjects = member.membership.subjects(&self.hub.rules.prefix);
-        let Some(found) = state.ring.on(subjects.iter().map(String::as_str), after) else {
+        let Some(found) = state.ring.on(&subjects, after) else {
             return Resume::Log { upto: state.ring.from().saturating_sub(1).min(state.head) };
         };
-        let mut events = Vec::new();
-        let mut position = after;
-        for (looked_at, entry) in found.enumerate() {
-            if looked_at >= SCAN || events.len() >= self.outbox.capacity() {
-                self.outbox.progress(after, position);
-                return Resume::More { events, position };
-            }
-            position = entry.message.sequence;
-            events.extend(self.hub.delivery(&member.membership, entry, epoch));
+        let most = SCAN.min(self.outbox.capacity());
+        let mut entries: Vec<Arc<Entry>> = found.take(most + 1).cloned().collect();
+        let (is_all, membership, head) = (entries.len() <= most, member.membership.clone(), state.head);
+        entries.truncate(most);
+        let position = entries.last().filter(|_| !is_all).map_or(head, |last| last.message.sequence);
+        if is_all {
+            self.outbox.go_live(after, position);
+        } else {
+            self.outbox.progress(after, position);
         }
-        self.outbox.go_live(after, state.head);
-        Resume::Live { events, position: state.head }
+        // Frames that nobody has had yet are not made under the lock of all.
+        drop(state);
+        let events =
+            entries.iter().filter_map(|entry| self.hub.delivery(&membership, entry, epoch)).collect();
+        if is_all { Resume::Live { events, position } } else { Resume::More { events, position } }
     }
 
     /// Gives up on what was missed and goes live; returns the new position. `None` when a reset came between, which
@@ -113,7 +117,7 @@ impl Registration {
 pub struct Listener {
     hub: Arc<Hub>,
     membership: Arc<Membership>,
-    subjects: Vec<String>,
+    subjects: Vec<Key>,
     epoch: Epoch,
 }
 
@@ -122,15 +126,15 @@ impl Listener {
     #[must_use]
     pub fn filters(&self) -> Vec<String> {
         let family = format!("{}.{}.topic", self.hub.rules.prefix, self.membership.tenant);
-        let filter = |subject: &String| {
-            if *subject == family { format!("{subject}.>") } else { subject.clone() }
+        let filter = |subject: &str| {
+            if subject == family { format!("{subject}.>") } else { subject.to_owned() }
         };
-        self.subjects.iter().map(filter).collect()
+        self.subjects.iter().map(Key::as_str).map(filter).collect()
     }
 }
 
 impl Listens for Listener {
-    fn subjects(&self) -> &[String] {
+    fn subjects(&self) -> &[Key] {
         &self.subjects
     }
 

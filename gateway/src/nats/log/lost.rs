@@ -1,10 +1,17 @@
 //! What a limit of messages per subject takes away. It leaves holes inside the log, which its first
 //! sequence does not show.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{Log, LogError};
 
+/// Clients for whom the leader is asked at one time: thousands may come back together.
+pub(super) const LOOKS: usize = 64;
+/// How long a client waits for its turn before it tries again.
+const TURN: Duration = Duration::from_secs(5);
 /// Subjects that are looked at. Of more, something is taken for lost.
 const SUBJECTS: usize = 64;
 
@@ -19,6 +26,8 @@ impl Log {
     ///
     /// When NATS does not answer in time.
     pub async fn lost_since(&self, subjects: &[String], after: u64, limit: u64) -> Result<bool, LogError> {
+        let turn = timeout(TURN, self.looks.acquire()).await;
+        let _turn = turn.map_err(|_| LogError::TimedOut)?.map_err(|_| LogError::NotConnected)?;
         let mut looked_at = 0;
         for filter in subjects {
             let info = self.reader.info(&json!({"subjects_filter": filter})).await?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,8 @@ pub struct Log {
     scan: Mutex<Scan>,
     /// Something may be there to read.
     asked: Notify,
+    /// Turns to ask for what a limit of messages took away.
+    looks: Semaphore,
 }
 
 /// Ends a search when its client does not wait any more.
@@ -74,7 +76,8 @@ impl Log {
     #[must_use]
     pub fn new(name: String, prefix: &str) -> Self {
         let reader = Reader::new(name, prefix);
-        Self { reader, scan: Mutex::default(), asked: Notify::new() }
+        let looks = Semaphore::new(lost::LOOKS);
+        Self { reader, scan: Mutex::default(), asked: Notify::new(), looks }
     }
 
     fn scan(&self) -> MutexGuard<'_, Scan> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_nats::Subject;
 
-use crate::event::{Entry, Message};
-use crate::postings::Postings;
+use crate::event::Entry;
+use crate::postings::{Key, Postings};
 
 /// What an entry and its place in the index take beside the message, in bytes.
 const OVERHEAD: usize = 256;
@@ -21,6 +21,7 @@ pub struct Page {
     pub trimmed_to: Option<u64>,
     /// Messages that no client library can read: their headers or subject are broken.
     pub refused: Vec<(u64, Subject)>,
+    /// By their places in `entries`.
     postings: Postings,
     bytes: usize,
 }
@@ -42,15 +43,15 @@ impl Page {
 
     /// The entries on these subjects after a sequence, oldest first, each once. A family of topics is
     /// asked for as `<prefix>.<tenant>.topic`. What else is on the page is not looked at.
-    pub fn on<'a>(
-        &'a self,
-        subjects: impl IntoIterator<Item = &'a str>,
-        after: u64,
-    ) -> impl Iterator<Item = &'a Arc<Entry>> {
-        self.postings.merge(subjects, after).filter_map(|sequence| {
-            let at = self.entries.binary_search_by_key(&sequence, |entry| entry.message.sequence);
-            at.ok().map(|at| &self.entries[at])
-        })
+    pub fn on(&self, subjects: &[Key], after: u64) -> impl Iterator<Item = &Arc<Entry>> {
+        // Most come from the page before it.
+        let from = if after < self.from {
+            0
+        } else {
+            self.entries.partition_point(|entry| entry.message.sequence <= after)
+        };
+        let places = self.postings.merge(subjects, from);
+        places.filter_map(|place| self.entries.get(place))
     }
 
     /// About how much memory it takes once its events were framed, in bytes.
@@ -97,12 +98,13 @@ impl Draft {
     }
 
     /// Takes the next message of the log.
-    pub fn push(&mut self, message: Message) {
+    pub fn push(&mut self, entry: Arc<Entry>) {
+        let message = &entry.message;
         self.skip_to(message.sequence);
         self.next = message.sequence + 1;
         self.size += message.size();
         self.content += message.content();
-        self.entries.push(Entry::new(message));
+        self.entries.push(entry);
     }
 
     /// Takes note of the next message of the log, which can not be read.
@@ -123,8 +125,8 @@ impl Draft {
     /// The page up to here.
     pub fn finish(self, prefix: &str, trimmed_to: Option<u64>) -> Page {
         let mut postings = Postings::default();
-        for entry in &self.entries {
-            postings.push(entry.message.sequence, prefix, &entry.message.subject);
+        for (place, entry) in (0..).zip(&self.entries) {
+            postings.push(place, prefix, &entry.message.subject);
         }
         // A message that was delivered is kept as a frame, too.
         let bytes = self.size + self.content + OVERHEAD * self.entries.len();

@@ -7,15 +7,14 @@
 //! connection goes on at the leader, whose answers wrap the message in JSON, and what turns out to
 //! be unreadable is refused and remembered, and not asked for in a batch again.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::collections::{BTreeMap, btree_map};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Info, State};
 use async_nats::{Request, StatusCode};
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tracing::warn;
@@ -23,7 +22,7 @@ use tracing::warn;
 use super::LogError;
 use super::page::{Draft, Page};
 use super::stored::{self, Stored};
-use crate::event::Message;
+use crate::event::{Entry, Message};
 use crate::nats::question::Unanswered;
 use crate::nats::{Link, provision};
 
@@ -65,7 +64,7 @@ enum Caution {
 
 /// What came of a direct get.
 struct Batch {
-    messages: Vec<Message>,
+    entries: Vec<Arc<Entry>>,
     /// The connection was lost over it.
     lost: bool,
 }
@@ -123,11 +122,11 @@ impl Reader {
     async fn batch(&self, draft: &mut Draft, end: u64, upto: u64) -> Result<(), LogError> {
         let next = draft.next;
         let batch = self.direct(next, end - next + 1, PAGE_BYTES - draft.size()).await?;
-        let fits = batch.messages.into_iter().filter(|m| (next..=upto).contains(&m.sequence));
-        let messages: Vec<Message> = fits.collect();
-        let came = !messages.is_empty();
-        self.complete(draft, messages).await?;
-        if batch.lost {
+        let Batch { mut entries, lost } = batch;
+        entries.retain(|entry| (next..=upto).contains(&entry.message.sequence));
+        let came = !entries.is_empty();
+        self.complete(draft, entries).await?;
+        if lost {
             return self.one_by_one(draft, upto).await;
         }
         if !came {
@@ -141,22 +140,22 @@ impl Reader {
     }
 
     /// Adds the messages of a batch, and what it lacks and the leader has.
-    async fn complete(&self, draft: &mut Draft, messages: Vec<Message>) -> Result<(), LogError> {
+    async fn complete(&self, draft: &mut Draft, entries: Vec<Arc<Entry>>) -> Result<(), LogError> {
         let mut next = draft.next;
         let mut gaps = Vec::new();
-        for message in &messages {
-            if message.sequence > next {
-                gaps.push((next, message.sequence));
+        for sequence in entries.iter().map(|entry| entry.message.sequence) {
+            if sequence > next {
+                gaps.push((next, sequence));
             }
-            next = message.sequence + 1;
+            next = sequence + 1;
         }
         if gaps.is_empty() {
-            messages.into_iter().for_each(|message| draft.push(message));
+            entries.into_iter().for_each(|entry| draft.push(entry));
             return Ok(());
         }
         let found = stream::iter(gaps).map(|(from, end)| self.between(from, end)).buffered(QUESTIONS);
         let found: Vec<Vec<Stored>> = found.try_collect().await?;
-        let mut all: Vec<Stored> = messages.into_iter().map(Stored::Readable).collect();
+        let mut all: Vec<Stored> = entries.into_iter().map(Stored::Readable).collect();
         all.extend(found.into_iter().flatten());
         all.sort_by_key(Stored::sequence);
         all.into_iter().for_each(|stored| self.take(draft, stored));
@@ -197,7 +196,7 @@ impl Reader {
 
     fn take(&self, draft: &mut Draft, stored: Stored) {
         match stored {
-            Stored::Readable(message) => draft.push(message),
+            Stored::Readable(entry) => draft.push(entry),
             Stored::Unreadable(sequence, subject) => {
                 self.remember(sequence);
                 draft.refuse(sequence, subject);
@@ -208,7 +207,7 @@ impl Reader {
     /// Notes an unreadable message, which is logged once.
     fn remember(&self, sequence: u64) {
         let mut known = self.unreadable();
-        if let Entry::Vacant(new) = known.entry(sequence) {
+        if let btree_map::Entry::Vacant(new) = known.entry(sequence) {
             new.insert(Caution::Berth);
             warn!(sequence, "Refused an event whose headers or subject can not be read.");
         }
@@ -308,7 +307,7 @@ impl Reader {
         let payload = Bytes::from(request.to_string());
         let subject = format!("$JS.API.DIRECT.GET.{}", self.name);
         client.publish_with_reply(subject, inbox, payload).await.map_err(|e| refused(&e))?;
-        let mut messages: Vec<Message> = Vec::new();
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
         let lost = link.lost(generation);
         tokio::pin!(lost);
         loop {
@@ -316,21 +315,26 @@ impl Reader {
                 // What came before the connection was lost was read well.
                 biased;
                 answer = timeout(DEADLINE, answers.next()) => answer.map_err(|_| LogError::TimedOut)?,
-                () = &mut lost => return Ok(self.lost_over(messages, from, count)),
+                () = &mut lost => return Ok(self.lost_over(entries, from, count)),
             };
-            let Some(answer) = answer else { return Ok(self.lost_over(messages, from, count)) };
-            match annotated(&answer) {
-                Some(message) => messages.push(message),
-                None if ended(&answer)? => return Ok(Batch { messages, lost: false }),
-                None => {}
+            let Some(answer) = answer else { return Ok(self.lost_over(entries, from, count)) };
+            // With those that came together with it, without a look at the clock for each.
+            let mut next = Some(answer);
+            while let Some(answer) = next {
+                match annotated(&answer) {
+                    Some(message) => entries.push(Entry::new(message)),
+                    None if ended(&answer)? => return Ok(Batch { entries, lost: false }),
+                    None => {}
+                }
+                next = answers.next().now_or_never().flatten();
             }
         }
     }
 
-    fn lost_over(&self, messages: Vec<Message>, from: u64, count: u64) -> Batch {
-        let next = messages.last().map_or(from, |last| last.sequence + 1);
+    fn lost_over(&self, entries: Vec<Arc<Entry>>, from: u64, count: u64) -> Batch {
+        let next = entries.last().map_or(from, |last| last.message.sequence + 1);
         self.be_careful(next, next.saturating_add(2 * count));
-        Batch { messages, lost: true }
+        Batch { entries, lost: true }
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use tokio::sync::oneshot::{Receiver, Sender, channel};
 
 use super::LogError;
@@ -74,7 +75,7 @@ pub(super) struct Scan {
     first: u64,
     /// Sequences that a page is expected to have: fewer where events are large.
     span: u64,
-    waiting: HashMap<Id, Waiting>,
+    waiting: HashMap<Id, Waiting, RandomState>,
     /// The same, by where they go on.
     places: BTreeSet<(u64, Id)>,
     /// How many there are at each place.
@@ -96,7 +97,7 @@ impl Default for Scan {
             head: 0,
             first: 0,
             span: SPAN,
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
             places: BTreeSet::new(),
             crowds: BTreeMap::new(),
             found: 0,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::page::Page;
 use crate::event::{Delivery, Entry};
+use crate::postings::Key;
 
 /// Bytes of events with which a client goes and writes them. A client that stopped at each page would write,
 /// and be woken, for each single event when thousands come back together.
@@ -14,7 +15,7 @@ const OVERHEAD: usize = 128;
 /// Who searches.
 pub trait Listens: Send + Sync {
     /// Subjects on which its events come, and others'; `<prefix>.<tenant>.topic` for all topics.
-    fn subjects(&self) -> &[String];
+    fn subjects(&self) -> &[Key];
 
     /// The event, if it is for this client.
     fn delivery(&self, entry: &Arc<Entry>) -> Option<Arc<Delivery>>;
@@ -70,8 +71,7 @@ impl Search {
     /// Looks through a page that has the next message.
     pub fn look(&mut self, page: &Page) {
         let upto = page.upto.min(self.upto);
-        let subjects = self.listener.subjects().iter().map(String::as_str);
-        for entry in page.on(subjects, self.next - 1) {
+        for entry in page.on(self.listener.subjects(), self.next - 1) {
             let sequence = entry.message.sequence;
             if sequence > upto {
                 break;

@@ -5,6 +5,8 @@
 //! here it must be known which ones those are: what this module can not read, nobody asks for in
 //! any other way.
 
+use std::sync::Arc;
+
 use async_nats::header::HeaderName;
 use async_nats::{HeaderMap, HeaderValue, StatusCode, Subject};
 use base64::Engine;
@@ -12,20 +14,20 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::LogError;
-use crate::event::{Message, Source};
+use crate::event::{Entry, Message, Source};
 
 /// What the leader has.
 #[derive(Debug)]
 pub(super) enum Stored {
-    Readable(Message),
+    Readable(Arc<Entry>),
     /// It can only be read in this way.
     Unreadable(u64, Subject),
 }
 
 impl Stored {
-    pub const fn sequence(&self) -> u64 {
+    pub fn sequence(&self) -> u64 {
         match self {
-            Self::Readable(message) => message.sequence,
+            Self::Readable(entry) => entry.message.sequence,
             Self::Unreadable(sequence, _) => *sequence,
         }
     }
@@ -74,7 +76,8 @@ pub(super) fn read(answer: &[u8], stream: &str) -> Result<Option<Stored>, LogErr
     let subject = Subject::from(raw.subject.as_str());
     Ok(Some(match annotate(&headers, stream, &raw) {
         Some(headers) => {
-            Stored::Readable(Message::new(raw.seq, subject, &headers, payload.into(), Source::Annotated))
+            let message = Message::new(raw.seq, subject, &headers, payload.into(), Source::Annotated);
+            Stored::Readable(Entry::new(message))
         }
         None => Stored::Unreadable(raw.seq, subject),
     }))
@@ -167,7 +170,9 @@ mod tests {
         ];
         for headers in fine {
             let read = stored("sse.t.all", headers);
-            assert!(matches!(read, Stored::Readable(m) if m.sequence == 7 && m.payload == "hi"));
+            assert!(
+                matches!(read, Stored::Readable(e) if e.message.sequence == 7 && e.message.payload == "hi")
+            );
         }
     }
 

@@ -7,14 +7,15 @@ use crate::cursor::Epoch;
 use crate::event::{Delivery, Entry, Message, Rules, Source};
 use crate::nats::log::page::Draft;
 use crate::nats::log::search::Listens;
+use crate::postings::Key;
 
 const HEAD: u64 = 100_000;
 
 /// Who wants everything on one subject.
-struct Everything(Rules, Vec<String>);
+struct Everything(Rules, Vec<Key>);
 
 impl Listens for Everything {
-    fn subjects(&self) -> &[String] {
+    fn subjects(&self) -> &[Key] {
         &self.1
     }
 
@@ -31,7 +32,7 @@ fn search(after: u64) -> Search {
         platform: false,
         ids: true,
     };
-    Search::new(Arc::new(Everything(rules, vec!["p.t.all".into()])), after, HEAD)
+    Search::new(Arc::new(Everything(rules, vec!["p.t.all".to_owned().into()])), after, HEAD)
 }
 
 /// A page with an event of so many bytes at each sequence that is a multiple of `every`.
@@ -41,7 +42,7 @@ fn page(from: u64, upto: u64, every: u64, bytes: usize) -> Page {
     for sequence in (from..=upto).filter(|sequence| sequence.is_multiple_of(every)) {
         let message =
             Message::new(sequence, "p.t.all".into(), &HeaderMap::new(), payload.clone(), Source::Annotated);
-        draft.push(message);
+        draft.push(Entry::new(message));
     }
     draft.skip_to(upto + 1);
     draft.finish("p", None)
