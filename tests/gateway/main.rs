@@ -54,3 +54,4 @@ mod token;
 mod topics;
 mod traces;
 mod vanished;
+mod withheld;

@@ -78,13 +78,23 @@ impl Nats {
     }
 
     fn prepare(more: &str) -> Result<Self> {
-        let (dir, port, monitor) = (TempDir::new()?, free_port()?, free_port()?);
+        let nats = Self { process: None, dir: TempDir::new()?, port: free_port()?, monitor: free_port()? };
+        nats.configure(more)?;
+        Ok(nats)
+    }
+
+    /// Has its next start be with this in its configuration.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be written.
+    pub fn configure(&self, more: &str) -> Result<()> {
+        let Self { dir, port, monitor, .. } = self;
         let data = dir.path().join("data").display().to_string();
         let config = format!(
             "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\njetstream {{ store_dir: {data:?} }}\n{more}"
         );
-        std::fs::write(dir.path().join("nats.conf"), config)?;
-        Ok(Self { process: None, dir, port, monitor })
+        Ok(std::fs::write(dir.path().join("nats.conf"), config)?)
     }
 
     #[must_use]

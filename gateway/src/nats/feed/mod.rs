@@ -3,7 +3,7 @@
 //! NATS republishes what it stored at most once, so a message can be missing. Each carries its
 //! sequence: a loss shows at the next message, and where none follows at the check of the leader's
 //! last sequence every second. What is missing is read from the log before anything later enters the
-//! hub; meanwhile later messages wait in the subscription, which is bounded.
+//! hub; meanwhile later messages wait in the subscription, which is bounded, and not for long.
 //!
 //! After each connect the seam is an acknowledged publish into the stream on this connection:
 //! everything stored after it comes through the subscription, everything before it is in the log.
@@ -163,15 +163,32 @@ impl Feed {
         let facts = self.within(provision::stream(&self.jetstream, &self.config)).await??;
         let bucket = self.within(provision::bucket(&self.jetstream, &self.config)).await??;
         self.status.set_tokens(Tokens::Bucket(Arc::new(bucket)));
-        if self.subscriber.is_none() {
-            let subject = format!("{}-live.>", self.config.spec.nats.subject_prefix);
-            let subscriber = self.link.client().subscribe(subject).await;
-            self.subscriber = Some(subscriber.map_err(|error| Broken::Nats(error.to_string()))?);
-        }
-        let seam = self.seam(&facts).await?;
+        let mut subscriber = match self.subscriber.take() {
+            Some(subscriber) => subscriber,
+            None => self.subscribe().await?,
+        };
+        let begun = self.begin(&facts, asked, &mut subscriber).await;
+        self.subscriber = Some(subscriber);
+        begun
+    }
+
+    async fn subscribe(&self) -> Result<Subscriber, Broken> {
+        let subject = format!("{}-live.>", self.config.spec.nats.subject_prefix);
+        let subscriber = self.link.client().subscribe(subject).await;
+        subscriber.map_err(|error| Broken::Nats(error.to_string()))
+    }
+
+    /// Brings the hub to a seam.
+    async fn begin(
+        &mut self,
+        facts: &Facts,
+        asked: Instant,
+        subscriber: &mut Subscriber,
+    ) -> Result<(), Broken> {
+        let seam = self.seam(facts).await?;
         match self.hub.epoch() {
             None if facts.fallen => {
-                let renewed = provision::renew(&self.jetstream, &self.config, &facts, facts.epoch);
+                let renewed = provision::renew(&self.jetstream, &self.config, facts, facts.epoch);
                 let epoch = self.within(renewed).await??;
                 warn!(%epoch, "The log was lost while no gateway ran.");
                 self.hub.begin(epoch, seam);
@@ -182,13 +199,13 @@ impl Feed {
             }
             Some(known) if facts.epoch != known || facts.fallen || seam < self.hub.head() => {
                 let epoch =
-                    self.within(provision::renew(&self.jetstream, &self.config, &facts, known)).await??;
+                    self.within(provision::renew(&self.jetstream, &self.config, facts, known)).await??;
                 warn!(%known, %epoch, "The log was made anew; open streams are told.");
                 self.log.forget();
                 (self.repaired, self.seen_at_leader) = (0, 0);
                 self.hub.begin(epoch, seam);
             }
-            Some(_) => self.repair(seam).await?,
+            Some(_) => self.repair(seam, subscriber).await?,
         }
         self.look_at(&facts.info, seam, asked);
         Ok(())
@@ -225,7 +242,7 @@ impl Feed {
                 () = lost.as_mut() => Err(Broken::Reconnected),
                 answer = async { match tail.as_mut() { Some(tail) => tail.await, None => std::future::pending().await } } => {
                     tail = None;
-                    self.check_tail(answer, then).await
+                    self.check_tail(answer, then, &mut subscriber).await
                 }
                 _ = ticks.tick(), if tail.is_none() => {
                     then = (self.hub.head(), Instant::now());
@@ -297,9 +314,9 @@ impl Feed {
         if sequence > head + 1 {
             let newest = self.newest_waiting(sequence, subscriber);
             if newest > sequence {
-                return self.repair(newest).await;
+                return self.repair(newest, subscriber).await;
             }
-            self.repair(sequence - 1).await?;
+            self.repair(sequence - 1, subscriber).await?;
         }
         self.dead.hand_over(&self.hub, Entry::new(message)).await;
         Ok(())

@@ -1,11 +1,14 @@
 //! What the feed lost is read from the log, before anything later enters the hub.
 
+use std::ops::RangeInclusive;
 use std::pin::pin;
+use std::time::Duration;
 
 use async_nats::Subscriber;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::FutureExt;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::{Broken, Feed};
@@ -16,20 +19,24 @@ use crate::subject::{self, Target};
 
 /// Sequences that are read at once when the feed is repaired.
 const REPAIR: u64 = 1024;
+/// How long a repair may take before what comes meanwhile is let go of: thousands of messages would wait, as large as they
+/// like. They are in the log, too, and found missing like any other.
+const SLOW: Duration = Duration::from_millis(250);
 
 impl Feed {
     /// Reads what is missing up to `upto` from the log, into the hub.
-    pub(super) async fn repair(&mut self, upto: u64) -> Result<(), Broken> {
+    pub(super) async fn repair(&mut self, upto: u64, subscriber: &mut Subscriber) -> Result<(), Broken> {
         let head = self.hub.taken();
         if upto <= head {
             return Ok(());
         }
         // What is here already does not wait for what is missing.
         self.hub.uncork();
+        let slow = Instant::now() + SLOW;
         let mut count = 0;
         let mut next = head + 1;
         while next <= upto {
-            let page = self.read(next, upto.min(next + REPAIR - 1)).await?;
+            let page = self.read(next..=upto.min(next + REPAIR - 1), subscriber, slow).await?;
             if let Some(first) = page.trimmed_to {
                 warn!(
                     from = next,
@@ -71,18 +78,29 @@ impl Feed {
     }
 
     /// Reads the log, which looks after a lost connection itself: the message that breaks it is read
-    /// otherwise then. Handshakes are refused meanwhile.
-    async fn read(&self, from: u64, upto: u64) -> Result<Page, Broken> {
-        let mut read = pin!(self.log.read(from, upto));
-        let page = tokio::select! {
-            biased;
-            page = read.as_mut() => page,
-            () = self.link.lost(self.generation) => {
-                self.status.set_disconnected(Broken::Reconnected.to_string());
-                read.await
+    /// otherwise then. Handshakes are refused meanwhile. From `slow` on, what comes is let go of.
+    async fn read(
+        &self,
+        range: RangeInclusive<u64>,
+        subscriber: &mut Subscriber,
+        slow: Instant,
+    ) -> Result<Page, Broken> {
+        let mut read = pin!(self.log.read(*range.start(), *range.end()));
+        let mut lost = pin!(self.link.lost(self.generation));
+        let mut slow = pin!(sleep_until(slow));
+        let (mut is_lost, mut is_slow, mut comes) = (false, false, true);
+        loop {
+            tokio::select! {
+                biased;
+                page = read.as_mut() => return Ok(page?),
+                () = lost.as_mut(), if !is_lost => {
+                    is_lost = true;
+                    self.status.set_disconnected(Broken::Reconnected.to_string());
+                }
+                () = slow.as_mut(), if !is_slow => is_slow = true,
+                message = subscriber.next(), if is_slow && comes => comes = message.is_some(),
             }
-        };
-        Ok(page?)
+        }
     }
 
     /// The newest of the messages that wait, which are let go of: where one is missing, so may be

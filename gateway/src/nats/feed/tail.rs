@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use async_nats::Subscriber;
 use async_nats::jetstream::stream::Info;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -55,6 +56,7 @@ impl Feed {
         &mut self,
         tail: Tail,
         (head_then, asked): (u64, Instant),
+        subscriber: &mut Subscriber,
     ) -> Result<(), Broken> {
         let info = match tail {
             Tail::At(info) => info,
@@ -84,7 +86,7 @@ impl Feed {
             return Err(Broken::Remade);
         }
         let due = std::mem::replace(&mut self.seen_at_leader, last);
-        self.repair(due).await
+        self.repair(due, subscriber).await
     }
 
     pub(super) fn look_at(&self, info: &Info, last: u64, asked: Instant) {
