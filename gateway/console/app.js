@@ -91,6 +91,7 @@ function end(reason) {
   $("start").hidden = false;
   $("leave").hidden = true;
   $("who").textContent = "";
+  $("outage").hidden = true;
   $("skip").href = "#start";
   show(reason ? "refused" : "idle");
   fail(reason);
@@ -142,6 +143,7 @@ function showGateway() {
   $("gateway").textContent = `${gateway} ${version}`;
   $("nats").textContent = nats ? "NATS connected" : "NATS away";
   $("nats").className = `chip ${nats ? "good" : "bad"}`;
+  $("outage").hidden = nats;
   const most = Math.max(...pods.map(({ streams }) => streams), 1);
   const rows = pods.map(({ name, streams }) => {
     const bar = el("span", { className: "bar" });

@@ -180,9 +180,11 @@ async fn an_outage_a_gap_and_an_end_are_shown_as_what_they_are() -> Result<()> {
     page.connect(&operator(), "").await?;
     nats.kill().await?;
     page.shows("#nats", "NATS away").await?;
+    page.shows("#outage:not([hidden])", "goes on without a gap when NATS is back").await?;
     page.look("11-nats-away").await?;
     nats.restart().await?;
     page.shows("#nats", "NATS connected").await?;
+    page.until("#outage:not([hidden])", |shown| shown.is_empty()).await?;
     // The log is made anew while the line is cut: what was sent meanwhile is gone with the old one.
     page.click("#drop").await?;
     page.shows("#figures", "Sent while away\n5").await?;
