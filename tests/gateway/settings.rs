@@ -21,7 +21,7 @@ async fn paths_claims_types_and_heartbeats_are_as_the_spec_names_them() -> Resul
             "endAtCredentialExpiry": false},
     });
     let gateway = Gateway::start(&nats, spec).await?;
-    let end = now() + 3;
+    let end = now() + 4;
     let claims = json!({"iss": ISSUER, "uid": "", "sub": "alice", "org": "acme", "exp": end});
     let jwt = signed(&claims, KEY, Algorithm::HS256);
     let there = Client { base: "/live/v2".into(), jwt, ..gateway.client("acme", "alice") };

@@ -184,7 +184,7 @@ async fn an_outage_a_gap_and_an_end_are_shown_as_what_they_are() -> Result<()> {
     page.look("11-nats-away").await?;
     nats.restart().await?;
     page.shows("#nats", "NATS connected").await?;
-    page.until("#outage:not([hidden])", |shown| shown.is_empty()).await?;
+    page.until("#outage:not([hidden])", <[String]>::is_empty).await?;
     // The log is made anew while the line is cut: what was sent meanwhile is gone with the old one.
     page.click("#drop").await?;
     page.shows("#figures", "Sent while away\n5").await?;
@@ -206,7 +206,7 @@ async fn a_session_ends_with_its_jwt_and_says_so() -> Result<()> {
     let nats = Nats::start().await?;
     let gateway = gateway(&nats, json!({})).await?;
     let mut page = Console::open(&url(&gateway)).await?;
-    let brief = jwt_with("acme", "brief-user", json!({"exp": sse_tests::jwt::now() + 8}));
+    let brief = jwt_with("acme", "brief-user", json!({"exp": sse_tests::jwt::now() + 15}));
     page.connect(&brief, "").await?;
     page.shows("#refusal", "The credential has expired.").await?;
     page.shows("#state", "Refused").await?;
