@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use hyper::Method;
 use serde_json::json;
 use sse_tests::eventually;
+use sse_tests::nats::heard_and_mute;
 use sse_tests::process::{Gateway, Nats};
 
 #[tokio::test]
@@ -73,11 +74,9 @@ async fn lost_live_messages_are_repaired_also_the_last_before_a_silence() -> Res
     let mut stream = gateway.client("acme", "alice").open("").await?;
     let publisher = nats.publisher().await?;
     let jetstream = &publisher.jetstream;
-    let config = jetstream.get_stream("SSE_sse").await?.cached_info().config.clone();
-    let mute = async_nats::jetstream::stream::Config { republish: None, ..config.clone() };
+    let (heard, mute) = heard_and_mute(jetstream).await?;
     let mut expected = Vec::new();
     for round in 0..3 {
-        // Stored and acknowledged, but not republished: lost from the feed.
         jetstream.update_stream(mute.clone()).await?;
         for i in 0..5 {
             expected.push(format!("lost {round} {i}"));
@@ -86,7 +85,7 @@ async fn lost_live_messages_are_repaired_also_the_last_before_a_silence() -> Res
         if round == 2 {
             break; // nothing follows
         }
-        jetstream.update_stream(config.clone()).await?;
+        jetstream.update_stream(heard.clone()).await?;
         expected.push(format!("heard {round}"));
         publisher.publish("sse.acme.user.alice", &expected[expected.len() - 1]).await?;
     }

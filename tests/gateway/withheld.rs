@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use sse_tests::nats::Nats;
+use sse_tests::nats::{Nats, heard_and_mute};
 use sse_tests::process::Gateway;
 use sse_tests::publisher::Publisher;
 use sse_tests::{eventually, proc};
@@ -41,12 +41,10 @@ async fn what_comes_while_the_log_can_not_be_read_is_not_kept_in_memory_and_not_
     let mut stream = gateway.client("acme", "alice").open("").await?;
     service.publish("sse.acme.user.alice", "first").await?;
     stream.until("first").await?;
-    // Stored, and not republished: a gap.
-    let config = service.jetstream.get_stream("SSE_sse").await?.cached_info().config.clone();
-    let mute = async_nats::jetstream::stream::Config { republish: None, ..config.clone() };
+    let (heard, mute) = heard_and_mute(&service.jetstream).await?;
     service.jetstream.update_stream(mute).await?;
     service.publish("sse.acme.user.alice", "lost").await?;
-    service.jetstream.update_stream(config).await?;
+    service.jetstream.update_stream(heard).await?;
 
     let before = proc::peak(gateway.id()?)?;
     let padding = "x".repeat(LARGE);

@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use async_nats::jetstream::stream::Config;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use sse_tests::jwt::jwt;
+use sse_tests::nats::heard_and_mute;
 use sse_tests::process::{Gateway, Nats};
 use sse_tests::publisher::Publisher;
 use sse_tests::raw::{Place, Raw, Shape};
@@ -189,13 +189,12 @@ impl Planned {
 /// Publishes in bursts, some of them hidden from the live feed.
 async fn publish(publisher: Publisher, plan: Arc<Vec<Planned>>) -> Result<()> {
     let jetstream = &publisher.jetstream;
-    let open = jetstream.get_stream("SSE_sse").await?.cached_info().config.clone();
-    let mute = Config { republish: None, ..open.clone() };
+    let (heard, mute) = heard_and_mute(jetstream).await?;
     let mut muted = false;
     for burst in plan.chunks(BURST) {
         if burst[0].hidden != muted {
             muted = !muted;
-            jetstream.update_stream(if muted { &mute } else { &open }).await?;
+            jetstream.update_stream(if muted { &mute } else { &heard }).await?;
         }
         let mut acknowledgements = Vec::new();
         for event in burst {
@@ -207,7 +206,7 @@ async fn publish(publisher: Publisher, plan: Arc<Vec<Planned>>) -> Result<()> {
         }
         sleep(Duration::from_millis(50)).await;
     }
-    jetstream.update_stream(&open).await?;
+    jetstream.update_stream(&heard).await?;
     Ok(())
 }
 

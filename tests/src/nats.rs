@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
+use async_nats::jetstream::Context;
+use async_nats::jetstream::stream::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -170,6 +172,18 @@ impl Nats {
     pub async fn publisher(&self) -> Result<Publisher> {
         Publisher::connect(&self.url()).await
     }
+}
+
+/// How the log of a gateway is configured, and the same but that what it stores and acknowledges is not republished, and
+/// so is lost from the feed.
+///
+/// # Errors
+///
+/// When there is no log.
+pub async fn heard_and_mute(jetstream: &Context) -> Result<(Config, Config)> {
+    let heard = jetstream.get_stream("SSE_sse").await?.cached_info().config.clone();
+    let mute = Config { republish: None, ..heard.clone() };
+    Ok((heard, mute))
 }
 
 /// Has the leader of a stream step down.

@@ -112,7 +112,7 @@ impl Limits {
         }
         counts.users.insert(user.clone(), own + 1);
         counts.total += 1;
-        if own + 1 >= self.worth_telling() || elsewhere > 0 {
+        if self.are_worth_telling(own + 1, elsewhere) {
             counts.note(&user);
         }
         Ok(Slot { limits: self.clone(), user })
@@ -131,6 +131,11 @@ impl Limits {
     /// Streams of a user of whom the others are told, whatever they have of him.
     const fn worth_telling(&self) -> u32 {
         if self.per_user <= LOW { 1 } else { 2 }
+    }
+
+    /// Whether the others are told of a user with so many streams here and at them.
+    const fn are_worth_telling(&self, own: u32, elsewhere: u32) -> bool {
+        own >= self.worth_telling() || elsewhere > 0
     }
 
     /// Takes users, at most so many, of whom the other pods are to be told, and how many streams each has here.
@@ -154,7 +159,7 @@ impl Limits {
         let Counts { users, elsewhere, news, .. } = &mut *counts;
         let told = users
             .iter()
-            .filter(|(user, own)| **own >= self.worth_telling() || elsewhere.streams(user) > 0)
+            .filter(|(user, own)| self.are_worth_telling(**own, elsewhere.streams(user)))
             .map(|(user, _)| user);
         for user in told.take(MOST_NEWS) {
             news.insert(user.clone());
@@ -197,7 +202,7 @@ impl Drop for Slot {
         } else {
             counts.users.remove(&self.user);
         }
-        if own >= self.limits.worth_telling() || counts.elsewhere.streams(&self.user) > 0 {
+        if self.limits.are_worth_telling(own, counts.elsewhere.streams(&self.user)) {
             counts.note(&self.user);
         }
     }

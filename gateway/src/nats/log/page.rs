@@ -125,7 +125,7 @@ impl Draft {
     /// The page up to here.
     pub fn finish(self, prefix: &str, trimmed_to: Option<u64>) -> Page {
         let mut postings = Postings::default();
-        for (place, entry) in (0..).zip(&self.entries) {
+        for (place, entry) in self.entries.iter().enumerate() {
             postings.push(place, prefix, &entry.message.subject);
         }
         // A message that was delivered is kept as a frame, too.
