@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cursor::Cursor;
 use crate::event::Delivery;
-use crate::hub::{Hub, Listener, Registration};
+use crate::hub::{Hub, Registration};
 use crate::nats::history::History;
 use crate::nats::log::Log;
 use crate::nats::status::Status;
@@ -33,6 +33,7 @@ pub use end::End;
 use history::Past;
 pub use history::is_askable;
 use outbox::{Item, Next, Outbox, Room};
+use replay::Reading;
 use writer::Writer;
 
 /// Bytes that frames which are ready share in one write.
@@ -89,8 +90,8 @@ pub struct Connection {
     /// Whether the log was asked, since the stream was live, what a limit per subject took from it.
     asked_limits: bool,
     ahead_since: Option<Instant>,
-    /// What it listened to when it read the log last.
-    listener: Option<Arc<Listener>>,
+    /// Until the stream is live.
+    reading: Option<Box<Reading>>,
     past: Past,
 }
 
@@ -114,7 +115,7 @@ impl Connection {
             replayed: Some(0),
             asked_limits: false,
             ahead_since: None,
-            listener: None,
+            reading: None,
             past: Past::default(),
         }
     }

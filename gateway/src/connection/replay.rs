@@ -13,13 +13,20 @@ use super::history::Past;
 use super::{Connection, End};
 use crate::cursor::Cursor;
 use crate::event::Delivery;
-use crate::hub::Resume;
-use crate::nats::log::Found;
+use crate::hub::{Listener, Resume};
+use crate::nats::log::{Found, Ride};
 use crate::wire::Reset;
 
 /// How long a client's cursor may be ahead of this pod's feed. Then the leader's word decides whether
 /// it is forged: a feed can be behind for as long as NATS is slow.
 const AHEAD: Duration = Duration::from_secs(5);
+
+/// What a stream that reads the log listened to, and how far its search has come.
+#[derive(Default)]
+pub(super) struct Reading {
+    listener: Option<Arc<Listener>>,
+    ride: Option<Ride>,
+}
 
 impl Connection {
     /// Fetches the next of what was missed, and writes it.
@@ -37,7 +44,7 @@ impl Connection {
             Resume::Nothing => Ok(()),
             Resume::Live { events, position } => {
                 self.replay(&events).await?;
-                (self.replayed, self.asked_limits, self.listener) = (None, false, None);
+                (self.replayed, self.asked_limits, self.reading) = (None, false, None);
                 self.past = Past::default();
                 self.pass(position);
                 Ok(())
@@ -63,7 +70,8 @@ impl Connection {
     }
 
     async fn fetch_from_log(&mut self, after: u64, upto: u64) -> Result<(), End> {
-        let Some(listener) = self.registration.listener(self.listener.take()) else {
+        let mut reading = self.reading.take().unwrap_or_default();
+        let Some(listener) = self.registration.listener(reading.listener.take()) else {
             return self.pause().await;
         };
         if let Some(limit) = self.context.per_subject.filter(|_| !self.asked_limits) {
@@ -77,11 +85,13 @@ impl Connection {
             }
             self.asked_limits = true;
         }
-        self.listener = Some(listener.clone());
+        let log = &self.context.log;
         let found = tokio::select! {
-            found = self.context.log.search(listener, after, upto) => found,
+            found = log.search(&mut reading.ride, listener.clone(), after, upto) => found,
             gone = self.registration.outbox.gone() => return Err(gone.into()),
         };
+        reading.listener = Some(listener);
+        self.reading = Some(reading);
         let Found { events, upto, trimmed } = match found {
             Ok(found) => found,
             Err(error) => {

@@ -1,11 +1,13 @@
 //! Reading the log: what the live feed missed, and what a client missed that the ring no longer has.
 //!
 //! Clients are served by one scan of the whole log for all ([`scan`]), in pages that are read once
-//! and kept for a while, bounded in bytes; where a crowd comes at once, it is waited for ([`gather`]). A client's [`search`] rides along from its own place: it looks
-//! its events up on each page, which has an index ([`page`]), until there are enough for a write. How NATS is read, and what is believed of
+//! and [`kept`] for a while, bounded in bytes; where a crowd comes at once, it is waited for ([`gather`]). A client's
+//! [`search`] rides along from its own place: it looks its events up on each page, which has an index ([`page`]), until
+//! there are enough for a write, and on while they are written. How NATS is read, and what is believed of
 //! its answers, is in [`read`]; a message that breaks the connection is read in [`stored`].
 
 mod gather;
+mod kept;
 mod lost;
 mod page;
 mod read;
@@ -27,12 +29,11 @@ use crate::nats::Link;
 use gather::Gather;
 pub use page::Page;
 use read::Reader;
-use scan::{Asked, Id, Scan};
+use scan::{Id, Scan};
 use search::Search;
 pub use search::{Found, Listens};
 
-/// How long a client waits before it gets what was found, or looks after its stream again. It does not lose
-/// its turn: turns go by place, not by time.
+/// How long a client waits before it gets what was found, or looks after its stream again. Its search goes on.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Searches that are served before others get their turn.
 const SERVED: usize = 128;
@@ -60,13 +61,13 @@ pub struct Log {
     looks: Semaphore,
 }
 
-/// Ends a search when its client does not wait any more.
-struct Waiting<'a> {
-    log: &'a Log,
+/// A client's hold on its search, which goes on while the client is at work on what it got, and ends with this.
+pub struct Ride {
+    log: Arc<Log>,
     id: Id,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Ride {
     fn drop(&mut self) {
         self.log.scan().withdraw(self.id);
     }
@@ -90,27 +91,39 @@ impl Log {
     }
 
     /// Some of a client's events after `after`, in a log that has everything up to `upto`: at least one, or
-    /// the word that there is none up to some place.
+    /// the word that there is none up to some place. Goes on with `ride` where that one got so far, else with another.
     ///
     /// # Errors
     ///
     /// When NATS does not answer in time, or the log became another one meanwhile.
-    pub async fn search(&self, listener: Arc<dyn Listens>, after: u64, upto: u64) -> Result<Found, LogError> {
-        let (generation, asked) = {
+    pub async fn search(
+        self: &Arc<Self>,
+        ride: &mut Option<Ride>,
+        listener: Arc<dyn Listens>,
+        after: u64,
+        upto: u64,
+    ) -> Result<Found, LogError> {
+        let (generation, id, mut answer) = {
             let mut scan = self.scan();
-            (scan.generation(), scan.ask(Search::new(listener, after, upto)))
+            let known = ride.as_ref().map(|ride| ride.id).filter(|id| scan.is(*id, &listener, after));
+            let id = known.unwrap_or_else(|| scan.begin(Search::new(listener, after, upto)));
+            (scan.generation(), id, scan.ask(id))
         };
-        let (id, answer) = match asked {
-            Asked::Found(found) => return Ok(found),
-            Asked::Wait(id, answer) => (id, answer),
-        };
-        let _waiting = Waiting { log: self, id };
+        if ride.as_ref().is_none_or(|ride| ride.id != id) {
+            *ride = Some(Ride { log: self.clone(), id });
+        }
         self.asked.notify_one();
-        let found = match timeout(PATIENCE, answer).await {
-            Ok(answer) => answer.map_err(|_| LogError::Remade)??,
-            Err(_) => self.scan().withdraw(id).ok_or(LogError::TimedOut)?,
+        let answered = timeout(PATIENCE, &mut answer).await;
+        let mut scan = self.scan();
+        let found = match answered {
+            Ok(found) => found.map_err(|_| LogError::Remade)??,
+            // It may have come in this moment.
+            Err(_) => match answer.try_recv() {
+                Ok(found) => found?,
+                Err(_) => scan.claim(id).ok_or(LogError::TimedOut)?,
+            },
         };
-        if self.scan().generation() != generation {
+        if scan.generation() != generation {
             return Err(LogError::Remade);
         }
         Ok(found)
@@ -129,7 +142,7 @@ impl Log {
                 }
                 let more = scan.serve(SERVED);
                 let wait = gather.wait(Instant::now(), scan.begun());
-                while wait.is_none()
+                if wait.is_none()
                     && let Some(read) = scan.next_read()
                 {
                     reads.push(async move { (read, self.reader.read(read.from, read.upto).await) });

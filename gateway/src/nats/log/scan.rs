@@ -1,10 +1,13 @@
 //! Which part of the log is read next, for whom, and what is kept of it.
 //!
-//! Searches are served like the floors of an elevator: the lowest at or above the present place, and
-//! from the lowest of all when there is none above, or when more wait below than above: those above wait for them to
-//! come up. So clients with whatever cursors share one sweep
-//! through the log, and each rides along until it has enough to write. Each part is read by one read at
-//! a time. Clients pace the sweep: nothing is read that nobody asked for.
+//! Searches are served like the floors of an elevator: the lowest at or above the present place, and from the lowest of
+//! all when there is none above. It also goes back for those who came below when it has not gone far: those above wait for
+//! them to come up. So clients with whatever cursors share one sweep through the log, and each part is read once for
+//! all of them.
+//!
+//! A search also rides along while its client is at work on what was handed over last: one that had to come back first
+//! would find the sweep gone on, and thousands would need one sweep after the other. But clients pace the sweep: nothing
+//! is read that nobody waits for, and who has enough goes on when its client took that.
 //!
 //! No waits and no reads happen here: this is the state, and [`super::Log`] does what it says.
 
@@ -17,21 +20,16 @@ use foldhash::fast::RandomState;
 use tokio::sync::oneshot::{Receiver, Sender, channel};
 
 use super::LogError;
+use super::kept::Kept;
 use super::page::Page;
-use super::search::{Found, Search};
+use super::search::{Found, Listens, Search};
 
 /// Most sequences of a page.
 pub(super) const SPAN: u64 = 8192;
-/// Reads at NATS at one time.
-const READS: usize = 2;
 /// Pages that came and were not served, beyond which none is read.
 const SERVING: usize = 2;
-/// Memory of the pages that are kept, in bytes.
-const KEPT_BYTES: usize = 32 * 1024 * 1024;
-/// Pages that are kept.
-const KEPT_PAGES: usize = 256;
 /// Memory of what searches have found and not handed out, in bytes.
-const FOUND_BYTES: usize = 16 * 1024 * 1024;
+const FOUND_BYTES: usize = 32 * 1024 * 1024;
 
 type Answer = Result<Found, LogError>;
 
@@ -52,16 +50,13 @@ impl Read {
     }
 }
 
-/// What a client gets when it asks.
-pub(super) enum Asked {
-    Found(Found),
-    Wait(Id, Receiver<Answer>),
-}
-
-/// A search whose next page is not there.
-struct Waiting {
+/// A search that goes on, also while its client is at work on what was handed over last.
+struct Rider {
     search: Search,
-    answer: Sender<Answer>,
+    /// Where it waits for a page. `None`: it has enough, or nobody is to go on for it.
+    place: Option<u64>,
+    /// Its client, while that one waits for more.
+    answer: Option<Sender<Answer>>,
 }
 
 pub(super) struct Scan {
@@ -69,20 +64,22 @@ pub(super) struct Scan {
     generation: u64,
     /// Where the sweep goes on.
     position: u64,
+    /// How far it has to go before it may go back.
+    owed: u64,
     /// The log has everything up to here.
     head: u64,
     /// The log has nothing before it, the leader said.
     first: u64,
     /// Sequences that a page is expected to have: fewer where events are large.
     span: u64,
-    waiting: HashMap<Id, Waiting, RandomState>,
-    /// The same, by where they go on.
+    riders: HashMap<Id, Rider, RandomState>,
+    /// Those who miss a page, by where they go on.
     places: BTreeSet<(u64, Id)>,
-    /// How many there are at each place.
-    crowds: BTreeMap<u64, usize>,
-    /// Memory of what they found.
+    /// How many clients wait at each place.
+    crowds: Crowds,
+    /// Memory of what was found and not handed over.
     found: usize,
-    reading: Vec<Read>,
+    reading: Option<Read>,
     /// Pages that came, and whose searches are not all served.
     serving: VecDeque<Arc<Page>>,
     kept: Kept,
@@ -94,14 +91,15 @@ impl Default for Scan {
         Self {
             generation: 0,
             position: 0,
+            owed: 0,
             head: 0,
             first: 0,
             span: SPAN,
-            waiting: HashMap::default(),
+            riders: HashMap::default(),
             places: BTreeSet::new(),
-            crowds: BTreeMap::new(),
+            crowds: Crowds::default(),
             found: 0,
-            reading: Vec::new(),
+            reading: None,
             serving: VecDeque::new(),
             kept: Kept::default(),
             next_id: 0,
@@ -114,22 +112,66 @@ impl Scan {
         self.generation
     }
 
-    /// Searches that had to wait, since the start.
+    /// Searches since the start.
     pub const fn begun(&self) -> u64 {
         self.next_id
     }
 
-    /// Begins a search, and ends it where what is kept is enough. The log has everything that is searched.
-    pub fn ask(&mut self, mut search: Search) -> Asked {
+    /// Begins a search, in a log that has everything that is searched. It goes on when it is [asked](Self::ask) for.
+    pub fn begin(&mut self, search: Search) -> Id {
         self.head = self.head.max(search.upto());
-        let Some(place) = self.advance(&mut search) else {
-            return Asked::Found(search.end(self.first));
-        };
         let id = self.next_id;
         self.next_id += 1;
+        self.riders.insert(id, Rider { search, place: None, answer: None });
+        id
+    }
+
+    /// Whether there is this search, for this listener, who has everything up to there.
+    pub fn is(&self, id: Id, listener: &Arc<dyn Listens>, after: u64) -> bool {
+        self.riders.get(&id).is_some_and(|rider| rider.search.is(listener, after))
+    }
+
+    /// Its client waits for what comes of a search: for as much as is enough, or for what there is when it
+    /// [claims](Self::claim) that. The answer may be there at once.
+    pub fn ask(&mut self, id: Id) -> Receiver<Answer> {
         let (answer, receiver) = channel();
-        self.put(place, id, Waiting { search, answer });
-        Asked::Wait(id, receiver)
+        if let Some(mut rider) = self.take(id) {
+            rider.answer = Some(answer);
+            self.go_on(id, rider);
+        }
+        receiver
+    }
+
+    /// What was found, if the search came on, to a client that does not wait any longer. It goes on.
+    pub fn claim(&mut self, id: Id) -> Option<Found> {
+        let mut rider = self.take(id)?;
+        rider.answer = None;
+        let found = rider.search.has_come_on().then(|| rider.search.hand_over(self.first));
+        self.put(id, rider);
+        found
+    }
+
+    /// Ends a search.
+    pub fn withdraw(&mut self, id: Id) {
+        self.take(id);
+    }
+
+    /// Lets a search go on as far as what is kept reaches, and answers its client when it has enough.
+    fn go_on(&mut self, id: Id, mut rider: Rider) {
+        rider.place = self.advance(&mut rider.search);
+        if rider.place.is_none()
+            && let Some(answer) = rider.answer.take()
+        {
+            let found = rider.search.hand_over(self.first);
+            // One that was trimmed ends, too: where its client goes on is not sure.
+            let over = found.trimmed || rider.search.is_over();
+            // A client that left meanwhile needs no more.
+            if answer.send(Ok(found)).is_err() || over {
+                return;
+            }
+            rider.place = self.advance(&mut rider.search);
+        }
+        self.put(id, rider);
     }
 
     /// Goes along the pages that are kept; where a page is missed, or `None` when the client is to be answered.
@@ -141,67 +183,76 @@ impl Scan {
         }
     }
 
-    fn put(&mut self, place: u64, id: Id, waiting: Waiting) {
-        self.found += waiting.search.bytes();
-        self.places.insert((place, id));
-        *self.crowds.entry(place).or_default() += 1;
-        self.waiting.insert(id, waiting);
-    }
-
-    fn take(&mut self, id: Id) -> Option<Waiting> {
-        let waiting = self.waiting.remove(&id)?;
-        self.found -= waiting.search.bytes();
-        if let Some(place) = waiting.search.goes_on() {
-            self.places.remove(&(place, id));
-            if let Entry::Occupied(mut crowd) = self.crowds.entry(place) {
-                *crowd.get_mut() -= 1;
-                if *crowd.get() == 0 {
-                    crowd.remove();
-                }
+    fn put(&mut self, id: Id, rider: Rider) {
+        self.found += rider.search.bytes();
+        if let Some(place) = rider.place {
+            self.places.insert((place, id));
+            if rider.answer.is_some() {
+                self.crowds.join(place);
             }
         }
-        Some(waiting)
+        self.riders.insert(id, rider);
     }
 
-    /// Ends a search early; what it has found, if it came on.
-    pub fn withdraw(&mut self, id: Id) -> Option<Found> {
-        let search = self.take(id)?.search;
-        search.has_come_on().then(|| search.end(self.first))
+    fn take(&mut self, id: Id) -> Option<Rider> {
+        let rider = self.riders.remove(&id)?;
+        self.found -= rider.search.bytes();
+        if let Some(place) = rider.place {
+            self.places.remove(&(place, id));
+            if rider.answer.is_some() {
+                self.crowds.leave(place);
+            }
+        }
+        Some(rider)
     }
 
     /// The next part to read, if one is due; [`finish`](Self::finish) must follow.
     pub fn next_read(&mut self) -> Option<Read> {
-        if self.reading.len() >= READS || self.serving.len() >= SERVING {
+        if self.reading.is_some() || self.serving.len() >= SERVING {
             return None;
         }
-        let from = if self.is_outnumbered() { 0 } else { self.position };
-        let wanted = self.wanted(from).or_else(|| self.wanted(0))?;
+        let wanted = self.next_place()?;
         let from = self.start(wanted);
-        let ahead = self.reading.iter().map(|read| read.from).filter(|start| *start > wanted);
-        let limit = ahead.chain(self.kept.after(wanted)).min().map_or(self.head, |start| start - 1);
+        let limit = self.kept.after(wanted).map_or(self.head, |start| start - 1);
         let upto = limit.min(self.head).min(from.saturating_add(self.span - 1)).max(wanted);
         let read = Read { generation: self.generation, from, upto };
         self.position = upto + 1;
-        self.reading.push(read);
+        self.reading = Some(read);
         Some(read)
     }
 
-    /// Whether more wait below the present place than above.
-    fn is_outnumbered(&self) -> bool {
-        let below: usize = self.crowds.range(..self.position).map(|(_, crowd)| crowd).sum();
-        2 * below > self.waiting.len()
+    /// Where the sweep goes on, if somebody waits for it. It goes back for those below where that costs those above
+    /// less than a sweep of their own would take. And only after it went on by as much as it went back before: who comes
+    /// late does not keep all others for ever.
+    fn next_place(&mut self) -> Option<u64> {
+        let (lowest, above) = (self.missed(0), self.missed(self.position));
+        let front = above.unwrap_or(self.position);
+        if let Some(lowest) = lowest.filter(|lowest| *lowest < self.position && self.position >= self.owed) {
+            let way = front - lowest;
+            if way < self.head.saturating_sub(front) {
+                self.owed = front + way;
+                return Some(lowest);
+            }
+        }
+        // Those who are on a page that came go on where it ends.
+        let boarding = self.serving.iter().any(|page| self.crowds.is_at(page.range()));
+        if boarding && above != Some(self.position) {
+            return None;
+        }
+        if above.is_none() {
+            self.owed = 0;
+        }
+        above.or(lowest)
     }
 
-    /// The lowest place at or above `place` that is missed and no read is about to serve.
-    fn wanted(&self, place: u64) -> Option<u64> {
+    /// The lowest place at or above `place` where a client waits for a page that did not come.
+    fn missed(&self, place: u64) -> Option<u64> {
         let mut place = place;
         loop {
-            let (missed, _) = self.places.range((place, 0)..).next()?;
-            let mut served =
-                self.reading.iter().map(Read::range).chain(self.serving.iter().map(|page| page.range()));
-            match served.find(|range| range.contains(missed)) {
+            let missed = self.crowds.next(place)?;
+            match self.serving.iter().map(|page| page.range()).find(|range| range.contains(&missed)) {
                 Some(range) => place = range.end() + 1,
-                None => return Some(*missed),
+                None => return Some(missed),
             }
         }
     }
@@ -209,9 +260,7 @@ impl Scan {
     /// Where a page with `wanted` begins: where the part before it ends, when that is near. Else
     /// clients that follow each other would leave splinters between their pages.
     fn start(&self, wanted: u64) -> u64 {
-        let kept = self.kept.before(wanted);
-        let reading = self.reading.iter().map(|read| read.upto).filter(|end| *end < wanted);
-        let end = reading.chain(kept).max();
+        let end = self.kept.before(wanted);
         end.map(|end| end + 1).filter(|start| wanted - start < self.span).unwrap_or(wanted)
     }
 
@@ -220,7 +269,7 @@ impl Scan {
         if read.generation != self.generation {
             return;
         }
-        self.reading.retain(|other| *other != read);
+        self.reading = None;
         let page = match result {
             Ok(page) => Arc::new(page),
             Err(error) => return self.fail(read.range(), &error),
@@ -247,15 +296,12 @@ impl Scan {
             self.serving.pop_front();
         }
         for id in ids {
-            let Some(mut waiting) = self.take(id) else { continue };
+            let Some(mut rider) = self.take(id) else { continue };
             // It may be kept no longer.
-            if waiting.search.goes_on().is_some_and(|place| place >= self.first) {
-                waiting.search.look(&page);
+            if rider.search.goes_on().is_some_and(|place| place >= self.first) {
+                rider.search.look(&page);
             }
-            match self.advance(&mut waiting.search) {
-                Some(place) => self.put(place, id, waiting),
-                None => self.answer(waiting),
-            }
+            self.go_on(id, rider);
         }
         if self.found > FOUND_BYTES {
             self.hand_out();
@@ -269,90 +315,82 @@ impl Scan {
         places.take(most).map(|(_, id)| *id).collect()
     }
 
-    /// Answers all who have found something: together they hold too much.
+    /// Together they hold too much: those whose clients wait hand over what they have. If most of it is not
+    /// waited for, its clients are slow, and it is read again when they come.
     fn hand_out(&mut self) {
-        let found = self.waiting.iter().filter(|(_, waiting)| waiting.search.bytes() > 0);
-        let ids: Vec<Id> = found.map(|(id, _)| *id).collect();
-        for id in ids {
-            self.take(id).into_iter().for_each(|waiting| self.answer(waiting));
+        let held = self.riders.iter().filter(|(_, rider)| rider.search.bytes() > 0);
+        let (waits, slow): (Vec<_>, Vec<_>) =
+            held.map(|(id, rider)| (*id, rider.answer.is_some())).partition(|held| held.1);
+        for (id, _) in waits {
+            let Some(mut rider) = self.take(id) else { continue };
+            let found = rider.search.hand_over(self.first);
+            if rider.answer.take().is_some_and(|answer| answer.send(Ok(found)).is_ok()) {
+                self.put(id, rider);
+            }
+        }
+        if self.found > FOUND_BYTES / 2 {
+            for (id, _) in slow {
+                let Some(mut rider) = self.take(id) else { continue };
+                rider.search.go_back();
+                rider.place = None;
+                self.put(id, rider);
+            }
         }
     }
 
-    fn answer(&self, waiting: Waiting) {
-        // Who left meanwhile needs no answer.
-        let _ = waiting.answer.send(Ok(waiting.search.end(self.first)));
-    }
-
-    /// Tells those who miss a part that it could not be read. Who found something before has that.
+    /// Tells those who miss a part that it could not be read. Who found something before has that. Nobody goes on
+    /// before it is asked for again.
     fn fail(&mut self, range: RangeInclusive<u64>, error: &LogError) {
         for id in self.ids(range, usize::MAX) {
-            match self.take(id) {
-                Some(waiting) if waiting.search.has_come_on() => self.answer(waiting),
-                Some(waiting) => drop(waiting.answer.send(Err(error.clone()))),
-                None => {}
+            let Some(mut rider) = self.take(id) else { continue };
+            rider.place = None;
+            if let Some(answer) = rider.answer.take() {
+                let came = rider.search.has_come_on();
+                let told = if came { Ok(rider.search.hand_over(self.first)) } else { Err(error.clone()) };
+                if answer.send(told).is_err() {
+                    continue;
+                }
             }
+            self.put(id, rider);
         }
     }
 
     /// Forgets everything: the log is another one. Who waits is told, and what is being read is void.
     pub fn forget(&mut self) {
-        for (_, waiting) in self.waiting.drain() {
-            let _ = waiting.answer.send(Err(LogError::Remade));
+        for answer in self.riders.drain().filter_map(|(_, rider)| rider.answer) {
+            let _ = answer.send(Err(LogError::Remade));
         }
         let (generation, next_id) = (self.generation + 1, self.next_id);
         *self = Self { generation, next_id, ..Self::default() };
     }
 }
 
-/// Pages by their first sequence. They do not overlap; the one that was not used for longest goes.
+/// How many clients wait at each place of the log.
 #[derive(Default)]
-struct Kept {
-    pages: BTreeMap<u64, (Arc<Page>, u64)>,
-    bytes: usize,
-    clock: u64,
-}
+struct Crowds(BTreeMap<u64, usize>);
 
-impl Kept {
-    fn get(&mut self, sequence: u64) -> Option<Arc<Page>> {
-        let (_, (page, used)) = self.pages.range_mut(..=sequence).next_back()?;
-        if page.upto < sequence {
-            return None;
-        }
-        self.clock += 1;
-        *used = self.clock;
-        Some(page.clone())
+impl Crowds {
+    fn join(&mut self, place: u64) {
+        *self.0.entry(place).or_default() += 1;
     }
 
-    /// Where the nearest page below a sequence ends.
-    fn before(&self, sequence: u64) -> Option<u64> {
-        self.pages.range(..sequence).next_back().map(|(_, (page, _))| page.upto)
-    }
-
-    /// Where the nearest page above a sequence begins.
-    fn after(&self, sequence: u64) -> Option<u64> {
-        self.pages.range(sequence + 1..).next().map(|(from, _)| *from)
-    }
-
-    fn insert(&mut self, page: Arc<Page>) {
-        if page.span() == 0 {
-            return;
-        }
-        self.clock += 1;
-        self.bytes += page.bytes();
-        if let Some((old, _)) = self.pages.insert(page.from, (page, self.clock)) {
-            self.bytes -= old.bytes();
-        }
-        while self.pages.len() > KEPT_PAGES || (self.bytes > KEPT_BYTES && self.pages.len() > 1) {
-            let oldest = self.pages.iter().min_by_key(|(_, (_, used))| *used).map(|(from, _)| *from);
-            let Some((page, _)) = oldest.and_then(|from| self.pages.remove(&from)) else { return };
-            self.bytes -= page.bytes();
+    fn leave(&mut self, place: u64) {
+        if let Entry::Occupied(mut crowd) = self.0.entry(place) {
+            *crowd.get_mut() -= 1;
+            if *crowd.get() == 0 {
+                crowd.remove();
+            }
         }
     }
 
-    /// Forgets what lies wholly before `first`.
-    fn trim(&mut self, first: u64) {
-        let gone = self.pages.extract_if(..first, |_, (page, _)| page.upto < first);
-        self.bytes -= gone.map(|(_, (page, _))| page.bytes()).sum::<usize>();
+    /// The lowest place at or above this one.
+    fn next(&self, place: u64) -> Option<u64> {
+        self.0.range(place..).next().map(|(place, _)| *place)
+    }
+
+    /// Whether there is one in this range.
+    fn is_at(&self, range: RangeInclusive<u64>) -> bool {
+        self.0.range(range).next().is_some()
     }
 }
 

@@ -1,5 +1,6 @@
 //! A client's search for its events, along the pages of the log.
 
+use std::mem;
 use std::sync::Arc;
 
 use super::page::Page;
@@ -48,6 +49,11 @@ impl Search {
         Self { listener, after, next: after + 1, upto, events: Vec::new(), bytes: 0 }
     }
 
+    /// Whether it is this listener's, who has everything up to there.
+    pub fn is(&self, listener: &Arc<dyn Listens>, after: u64) -> bool {
+        self.after == after && Arc::ptr_eq(&self.listener, listener)
+    }
+
     /// Where it ends.
     pub const fn upto(&self) -> u64 {
         self.upto
@@ -88,12 +94,26 @@ impl Search {
         self.next = upto + 1;
     }
 
-    /// What came of it, in a log that begins at `first`.
-    pub fn end(self, first: u64) -> Found {
-        if self.has_come_on() || self.next >= first {
-            Found { events: self.events, upto: self.next - 1, trimmed: false }
-        } else {
-            Found { events: self.events, upto: first - 1, trimmed: true }
+    /// Hands over what came of it so far, in a log that begins at `first`; it goes on from there.
+    pub fn hand_over(&mut self, first: u64) -> Found {
+        let trimmed = !self.has_come_on() && self.next < first;
+        if trimmed {
+            self.next = first;
         }
+        self.after = self.next - 1;
+        self.bytes = 0;
+        Found { events: mem::take(&mut self.events), upto: self.after, trimmed }
+    }
+
+    /// Lets go of what was not handed over, and is where it was before that.
+    pub fn go_back(&mut self) {
+        self.events = Vec::new();
+        self.bytes = 0;
+        self.next = self.after + 1;
+    }
+
+    /// Whether there is nothing more to hand over.
+    pub const fn is_over(&self) -> bool {
+        self.after >= self.upto
     }
 }
