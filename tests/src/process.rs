@@ -1,12 +1,14 @@
 //! Servers as processes: started on free ports, ended by their id, their logs kept for a failure. What a gateway told
 //! until its end has no [secret](secrets) in it.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -56,15 +58,19 @@ pub fn built(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A port that was free a moment ago: a server that is restarted keeps it.
+/// A port that was free a moment ago, and that no other test gets: a server that is restarted keeps it.
 ///
 /// # Errors
 ///
 /// When there is none.
 pub fn free_port() -> Result<u16> {
-    let ports = (0..1000).map(|_| rand::random_range(PORTS));
-    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    ports.into_iter().find(free).context("a free port")
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ports = (0..1000).map(|_| rand::random_range(PORTS)).filter(|port| !given.contains(port));
+    let port = ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    drop(ports);
+    given.extend(port);
+    port.context("a free port")
 }
 
 /// A running process. Killed when dropped.

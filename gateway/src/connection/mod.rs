@@ -172,7 +172,7 @@ impl Connection {
                 }
                 Next::Ping => self.beat().await?,
                 Next::Wait => {
-                    self.replayed = None;
+                    (self.replayed, self.reading) = (None, None);
                     return Ok(());
                 }
             }

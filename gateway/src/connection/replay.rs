@@ -44,7 +44,7 @@ impl Connection {
             Resume::Nothing => Ok(()),
             Resume::Live { events, position } => {
                 self.replay(&events).await?;
-                (self.replayed, self.asked_limits, self.reading) = (None, false, None);
+                (self.replayed, self.asked_limits) = (None, false);
                 self.past = Past::default();
                 self.pass(position);
                 Ok(())

@@ -178,7 +178,7 @@ impl Hub {
                 });
             }
         };
-        state.index.each(&checked.audience, |outbox| receivers.push(outbox.clone()));
+        state.index.receivers(&checked.audience, receivers);
         if self.rules.ids {
             state.ring.push(entry.clone(), &self.rules.prefix);
         }
