@@ -1,5 +1,5 @@
-//! When the log is read on: not while clients come back by the thousand, all with about the same cursor. A sweep that goes
-//! off with the first of them has to come again for the others, and each sweep reads the whole of what they missed.
+//! When the log is read on: not while clients come back by the thousand, all with about the same cursor. A sweep that sets
+//! off with the first of them has to go back for the others, or to come again, and reads once more what they missed.
 //!
 //! No clock is read here: who asks brings the time.
 
