@@ -120,20 +120,9 @@ impl Index {
         }
     }
 
-    /// Adds the connections that an event reaches, each once, in the order in which they lie in memory. That is about the
-    /// order in which they came, which is the kernel's, too: to write to thousands in the order of a hash takes a tenth
-    /// longer, because each is somewhere else.
-    pub fn receivers(&self, audience: &Audience<'_>, receivers: &mut Vec<Arc<Outbox>>) {
-        let mut found = Vec::new();
-        self.each(audience, |outbox| found.push((Arc::as_ptr(outbox).addr(), outbox)));
-        found.sort_unstable_by_key(|(address, _)| *address);
-        found.dedup_by_key(|(address, _)| *address);
-        receivers.extend(found.into_iter().map(|(_, outbox)| outbox.clone()));
-    }
-
     /// Calls `offer` for each connection that an event reaches; for one that is reached in several
     /// ways more than once.
-    fn each<'a>(&'a self, audience: &Audience<'_>, mut offer: impl FnMut(&'a Arc<Outbox>)) {
+    pub fn each(&self, audience: &Audience<'_>, mut offer: impl FnMut(&Arc<Outbox>)) {
         match audience.target {
             Target::User { tenant, user } => {
                 let places = self.tenants.get(tenant).and_then(|tenant| tenant.users.get(user));
@@ -187,7 +176,7 @@ impl Index {
     }
 
     /// Calls `tell` for every connection.
-    pub fn all<'a>(&'a self, mut tell: impl FnMut(&'a Arc<Outbox>)) {
+    pub fn all(&self, mut tell: impl FnMut(&Arc<Outbox>)) {
         self.members.values().for_each(|member| tell(&member.outbox));
     }
 

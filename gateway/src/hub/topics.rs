@@ -62,7 +62,7 @@ impl<K: Eq + Hash, T> Topics<K, T> {
     }
 
     /// Calls `tell` with the receivers of each pattern that a topic fits.
-    pub fn each<'a>(&'a self, topic: &str, tell: &mut impl FnMut(&'a T)) {
+    pub fn each(&self, topic: &str, tell: &mut impl FnMut(&T)) {
         self.root.each(topic, tell);
     }
 
@@ -97,7 +97,7 @@ impl<K: Eq + Hash, T> Node<K, T> {
         }
     }
 
-    fn each<'a>(&'a self, topic: &str, tell: &mut impl FnMut(&'a T)) {
+    fn each(&self, topic: &str, tell: &mut impl FnMut(&T)) {
         self.rest.values().for_each(&mut *tell);
         let (level, rest) = topic.split_once('.').map_or((topic, None), |(level, rest)| (level, Some(rest)));
         for node in [self.any.as_deref(), self.levels.get(level)].into_iter().flatten() {

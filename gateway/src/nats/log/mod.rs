@@ -112,7 +112,9 @@ impl Log {
         if ride.as_ref().is_none_or(|ride| ride.id != id) {
             *ride = Some(Ride { log: self.clone(), id });
         }
-        self.asked.notify_one();
+        if answer.is_empty() {
+            self.asked.notify_one();
+        }
         let answered = timeout(PATIENCE, &mut answer).await;
         let mut scan = self.scan();
         let found = match answered {

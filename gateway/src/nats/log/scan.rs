@@ -79,7 +79,8 @@ pub(super) struct Scan {
     crowds: Crowds,
     /// Memory of what was found and not handed over.
     found: usize,
-    reading: Option<Read>,
+    /// Whether a part is being read.
+    reading: bool,
     /// Pages that came, and whose searches are not all served.
     serving: VecDeque<Arc<Page>>,
     kept: Kept,
@@ -99,7 +100,7 @@ impl Default for Scan {
             places: BTreeSet::new(),
             crowds: Crowds::default(),
             found: 0,
-            reading: None,
+            reading: false,
             serving: VecDeque::new(),
             kept: Kept::default(),
             next_id: 0,
@@ -208,7 +209,7 @@ impl Scan {
 
     /// The next part to read, if one is due; [`finish`](Self::finish) must follow.
     pub fn next_read(&mut self) -> Option<Read> {
-        if self.reading.is_some() || self.serving.len() >= SERVING {
+        if self.reading || self.serving.len() >= SERVING {
             return None;
         }
         let wanted = self.next_place()?;
@@ -217,7 +218,7 @@ impl Scan {
         let upto = limit.min(self.head).min(from.saturating_add(self.span - 1)).max(wanted);
         let read = Read { generation: self.generation, from, upto };
         self.position = upto + 1;
-        self.reading = Some(read);
+        self.reading = true;
         Some(read)
     }
 
@@ -269,7 +270,7 @@ impl Scan {
         if read.generation != self.generation {
             return;
         }
-        self.reading = None;
+        self.reading = false;
         let page = match result {
             Ok(page) => Arc::new(page),
             Err(error) => return self.fail(read.range(), &error),
